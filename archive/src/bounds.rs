@@ -43,7 +43,8 @@ pub static UNPACKED: Bound = Bound::new(
     "UNPACKED",
     64 << 30,
     "bytes",
-    "a packed archive; or 256 times its size; memory compresses five to one",
+    "what a packed archive may unpack to; 256 times its size if that is more; memory compresses \
+     five to one",
 );
 
 /// Returns the bytes to which a packed archive of so many bytes may be unpacked.

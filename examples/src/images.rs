@@ -309,27 +309,21 @@ pub(crate) fn show<T: fmt::Display + Serialize>(value: &T, json: bool) -> io::Re
     out.flush()
 }
 
-/// Tells if an error means that the reader of the output is gone.
+/// Tells if an error means that the reader of the output is gone. A registry that hangs up is no
+/// such reader.
 pub(crate) fn is_broken_pipe(mut error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     loop {
+        if let Some(error) = error.downcast_ref::<criu_archive::Error>() {
+            return matches!(error.kind(), Fault::Write(error) if is_gone(error));
+        }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::BrokenPipe;
+            return is_gone(error);
         }
         match error.source() {
             Some(source) => error = source,
             None => return false,
         }
-    }
-}
-
-/// Returns the error of an archive that was written to standard output: that its reader is gone is
-/// told as [`is_broken_pipe`] finds it.
-pub(crate) fn of_output(error: criu_archive::Error) -> Box<dyn std::error::Error> {
-    match error.kind() {
-        Fault::Write(fault) if fault.kind() == io::ErrorKind::BrokenPipe => {
-            Box::new(io::Error::from(fault.kind()))
-        }
-        _ => error.into(),
     }
 }
 

@@ -367,7 +367,7 @@ impl LazyPagesWord {
 
 /// Shows how many pages have come, on a terminal only, until the value is dropped.
 fn show(control: LazyControl) -> Option<Showing> {
-    let progress = Progress::of_pages();
+    let progress = Progress::of_bytes(0);
     let pause = progress.pause()?;
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let draw = move || {

@@ -7,17 +7,18 @@
 //! words           the table of words
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
 //! dump  pre_dump  restore  start  check  preflight  page_server  lazy_pages
-//! tool            words that clap reads
+//! tool            words that clap reads; `work` that takes long, `keys` of encrypted archives
 //! archive  container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
-//! later           memory that comes after a restore; `working_set`, its pages that come first
+//! later           memory that comes after a restore; `working_set`, its pages that come first;
+//!                 `marks` of pages that may come later
 //! serving         parts of words that go on as servers
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
-//! new_file        files that appear when they are complete; `same`, outputs that are inputs
+//! new_file        files that appear when they are complete; `target`, where an output goes
 //! settings        options from CRIU's configuration files
 //! push  pull      images in registries and layouts: `remote` opens them
 //! held            images that CRIU restores from, laid out of an archive
@@ -63,7 +64,6 @@ mod push;
 mod remote;
 mod restore;
 mod runtime_args;
-mod same;
 mod serving;
 mod settings;
 mod shell;
@@ -72,10 +72,12 @@ mod signals;
 mod start;
 mod stdout;
 mod stdout_log;
+mod target;
 mod tool;
 mod usage;
 mod word;
 mod words;
+mod work;
 mod working_set;
 
 pub use exit::{Codes, Exit};

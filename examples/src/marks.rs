@@ -21,7 +21,7 @@ pub(crate) enum Place {
 /// Marks the pages of a new checkpoint that CRIU has left without a mark by mistake, and says so.
 /// Returns their number.
 ///
-/// A checkpoint without marks is whole. So a failure is told, and is none of the dump.
+/// A checkpoint without marks is whole. So a failure here is reported, and the dump still succeeds.
 pub(crate) fn mark(images: &Path, output: &Output) -> u64 {
     let found = find(images);
     let Some(reason) = reason(&found) else { return 0 };

@@ -36,12 +36,7 @@ impl Progress {
         Self::new(&format!("{{spinner}} {what} {{elapsed}}"))
     }
 
-    /// Shows pages that come: bytes that have come, of all.
-    pub(crate) fn of_pages() -> Self {
-        Self::new("{spinner} {bytes} of {total_bytes} {elapsed}")
-    }
-
-    /// Shows work on a number of bytes.
+    /// Shows work on a number of bytes; 0 for a number that is not known yet.
     pub(crate) fn of_bytes(total: u64) -> Self {
         let progress = Self::new("{spinner} {bytes} of {total_bytes} {elapsed}");
         progress.bar.set_length(total);
@@ -62,10 +57,9 @@ impl Progress {
         self.show();
     }
 
-    /// Returns a listener to the number of bytes that have come, of so many.
-    pub(crate) fn listener(&self, total: u64) -> impl Fn(u64) + Send + Sync + 'static {
+    /// Returns a listener to the number of bytes that are done.
+    pub(crate) fn listener(&self) -> impl Fn(u64) + Send + Sync + 'static {
         let (bar, is_wanted) = (self.bar.clone(), self.is_wanted);
-        bar.set_length(total);
         let begun = Instant::now();
         move |bytes| {
             bar.set_position(bytes);

@@ -7,22 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use criu_archive::registry::Reference;
+use criu_archive::oci::{Image, Layout};
 use criu_archive::{Archive, Extracted, Extraction, Member};
 use criu_images::source::Blob;
 use serde_json::json;
 
-use crate::archive::Work;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::images::of_output;
 use crate::new_file::NewFile;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::remote::{IS_HERE, Named, Opened, RegistryArgs, nameless};
-use crate::same;
+use crate::remote::{Named, Opened, RegistryArgs, nameless};
+use crate::target::{self, Target};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
+use crate::work::Work;
 
 /// Options of `pull`.
 #[derive(Args)]
@@ -55,7 +54,8 @@ with a digest gives the same bytes at any time, whatever the registry says; a ta
 word.
 
 To look into an image, or to restore from it, it need not be pulled: `criu-rs inspect REFERENCE` and
-`criu-rs restore --lazy -D REFERENCE` fetch only the parts that they need.
+`criu-rs restore --lazy -D REFERENCE` fetch only what they need. A layer that is packed as one gzip
+or zstd stream is fetched as a whole.
 
 Examples:
   criu-rs pull registry.example.org/counter:v1           to counter.tar.zst, or as it is packed
@@ -73,102 +73,101 @@ Exit status:
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
         let output = Output::new("criu-rs pull", Self::WORD, self.json);
-        let show = self.from.display();
-        let from = Named::of(&self.from).ok_or_else(|| {
-            let why = match self.from.to_string_lossy().parse::<Reference>() {
-                Err(_) if self.from.is_file() => {
-                    "is a file, and need not be pulled: `inspect`, `restore` and `archive` read \
-                     archives as they are"
-                        .to_owned()
-                }
-                Err(why) => why.to_string(),
-                Ok(_) => IS_HERE.to_owned(),
-            };
-            let forms = "HOST/NAME:TAG, oci:DIR or oci-archive:FILE";
-            Fault::usage(format!("{show}: is no image: {why}\nimages are named {forms}"))
-        })?;
+        let from = Named::required(&self.from, IS_ARCHIVE)?;
+        let named = self.to.as_ref().map(|to| Out::of(to, &from, self.json)).transpose()?;
         let opened = Opened::of(&from, &self.registry.access())?;
-        let Opened { image, registry } = &opened;
+        let image = &opened.image;
         let layer = image.layer();
-        let to = match &self.to {
-            Some(to) => to.clone(),
-            None => PathBuf::from(name_of(&from, &layer.media_type)),
+        let to = self.to.unwrap_or_else(|| name_of(&from, &layer.media_type).into());
+        let out = match named {
+            Some(out) => out,
+            None => Out::file(&to, &from)?,
         };
-        if let Named::Layout(layout, _) = &from {
-            let to = match Named::of(&to) {
-                Some(Named::Layout(to, _)) => to.path().to_owned(),
-                _ => to.clone(),
-            };
-            if to != Path::new("-") {
-                same::refuse(&to, [layout.path()])?;
+        let mut facts = facts(image, &to);
+        let (show, place) = (self.from.display(), to.display());
+        let mut said = format!("{show} is in {place}: {} bytes", layer.size);
+        let progress = Progress::of_bytes(layer.size);
+        let tell = progress.listener();
+        match &out {
+            Out::Stdout => {
+                let mut out = NewFile::create(None)?;
+                opened.write_layer(&mut out, tell)?;
+                out.keep()?;
+                return Ok(Exit::Done.into());
             }
-        }
-        let progress = Progress::of_pages();
-        let tell = progress.listener(layer.size);
-        if to == Path::new("-") {
-            if self.json {
-                let why = "the archive and the JSON of --json cannot both go to standard output";
-                return Err(Fault::usage(why).into());
+            Out::Directory => {
+                let fetch = |file: &mut File| opened.write_layer(file, tell);
+                let Extracted { members, bytes, .. } = unpack(&to, image.name(), fetch)?;
+                (facts["members"], facts["bytes"]) = (members.into(), bytes.into());
+                said = format!("{show} is unpacked in {place}: {members} members, {bytes} bytes");
             }
-            let mut out = NewFile::create(None)?;
-            let written = match registry {
-                Some(registry) => registry.fetch_layer(image, &mut out, tell),
-                None => image.write_layer(&mut out),
-            };
-            written.map_err(of_output)?;
-            out.keep()?;
-            return Ok(Exit::Done.into());
-        }
-        if self.wants_directory() {
-            let fetch = |file: &mut File| match registry {
-                Some(registry) => registry.fetch_layer(image, file, tell),
-                None => image.write_layer(file),
-            };
-            let done = unpack(&to, image.name(), fetch)?;
-            drop(progress);
-            let facts = json!({
-                "path": to.to_string_lossy(),
-                "digest": image.digest().to_string(),
-                "layer": layer.digest.to_string(),
-                "bytes": done.bytes,
-                "members": done.members,
-                "annotations": image.annotations(),
-            });
-            let (members, bytes) = (done.members, done.bytes);
-            let said =
-                format!("{show} is unpacked in {}: {members} members, {bytes} bytes", to.display());
-            output.done(said, facts);
-            return Ok(Exit::Done.into());
-        }
-        match (Named::of(&to), registry) {
-            (Some(Named::Layout(layout, tag)), _) => layout.write(image, tag.as_deref())?,
-            (Some(Named::Registry(_)), _) if self.to.is_some() && !looks_like_a_file(&to) => {
-                let why = "names an image in a registry: `criu-rs push` writes there";
-                return Err(Fault::usage(format!("{}: {why}", to.display())).into());
-            }
-            (_, Some(registry)) => registry.pull(image, &to, tell)?,
-            (_, None) => image.save(&to)?,
+            Out::Layout(layout, tag) => layout.write(image, tag.as_deref())?,
+            Out::File => match &opened.registry {
+                Some(registry) => registry.pull(image, &to, tell)?,
+                None => image.save(&to)?,
+            },
         }
         drop(progress);
-        let facts = json!({
-            "path": to.to_string_lossy(),
-            "digest": image.digest().to_string(),
-            "layer": layer.digest.to_string(),
-            "bytes": layer.size,
-            "annotations": image.annotations(),
-        });
-        output.done(format!("{show} is in {}: {} bytes", to.display(), layer.size), facts);
+        output.done(said, facts);
         Ok(Exit::Done.into())
     }
 }
 
-impl Pull {
-    /// Tells that the archive is to be unpacked: the path is that of a directory.
-    fn wants_directory(&self) -> bool {
-        self.to.as_ref().is_some_and(|to| {
-            let is_layout = matches!(Named::of(to), Some(Named::Layout(..)));
-            !is_layout && (to.is_dir() || to.as_os_str().as_bytes().ends_with(b"/"))
-        })
+/// Facts about an image that is in a place now.
+fn facts(image: &Image, to: &Path) -> serde_json::Value {
+    let layer = image.layer();
+    json!({
+        "path": to.to_string_lossy(),
+        "digest": image.digest().to_string(),
+        "layer": layer.digest.to_string(),
+        "bytes": layer.size,
+        "annotations": image.annotations(),
+    })
+}
+
+/// Forms in which a checkpoint is kept.
+#[derive(Debug)]
+enum Out {
+    Stdout,
+    /// A new or empty directory, for an archive that is unpacked.
+    Directory,
+    Layout(Layout, Option<String>),
+    File,
+}
+
+impl Out {
+    /// Decides the form by the path that was given.
+    fn of(to: &Path, from: &Named, json: bool) -> Result<Self, Fault> {
+        let named = Named::of(to);
+        if let Some(Named::Layout(layout, tag)) = named {
+            target::refuse(layout.path(), input(from))?;
+            return Ok(Self::Layout(layout, tag));
+        }
+        if let Target::Stdout = Target::new(to, json, input(from))? {
+            return Ok(Self::Stdout);
+        }
+        if to.is_dir() || to.as_os_str().as_bytes().ends_with(b"/") {
+            return Ok(Self::Directory);
+        }
+        if named.is_some() && !looks_like_a_file(to) {
+            let why = "names an image in a registry: `criu-rs push` writes there";
+            return Err(Fault::usage(format!("{}: {why}", to.display())));
+        }
+        Ok(Self::File)
+    }
+
+    /// Takes a path for that of a file.
+    fn file(to: &Path, from: &Named) -> Result<Self, Fault> {
+        target::refuse(to, input(from))?;
+        Ok(Self::File)
+    }
+}
+
+/// Path of the layout that is read.
+fn input(from: &Named) -> Option<&Path> {
+    match from {
+        Named::Layout(layout, _) => Some(layout.path()),
+        Named::Registry(_) => None,
     }
 }
 
@@ -190,7 +189,7 @@ fn unpack(
     // From now on a signal leaves nothing of the directory in the making.
     let work = Work::new(archive.members().map(Member::size).sum())?;
     let extraction = Extraction::of(&archive).progress(|done| work.step(done.bytes));
-    extraction.into_new(directory).map_err(|error| work.fault(&error))
+    extraction.into_new(directory).map_err(|error| work.fault(error))
 }
 
 /// Tells that a path with a slash is that of a file: the directory is there.
@@ -217,3 +216,7 @@ fn name_of(from: &Named, media_type: &str) -> String {
     };
     format!("{name}.tar{ending}")
 }
+
+/// Reason why an archive is not pulled.
+const IS_ARCHIVE: &str = "is a file, and need not be pulled: `inspect`, `restore` and `archive` \
+    read archives as they are";

@@ -1,6 +1,6 @@
 //! `push`: sends a checkpoint as an OCI image to a registry, or writes an image layout.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,11 +10,10 @@ use criu_archive::registry::Registry;
 use serde_json::json;
 
 use crate::exit::Exit;
-use crate::fault::Fault;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::remote::{IS_HERE, Named, Opened, RegistryArgs};
-use crate::same;
+use crate::remote::{Named, Opened, RegistryArgs};
+use crate::target;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -60,12 +59,12 @@ Exit status:
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
         let output = Output::new("criu-rs push", Self::WORD, self.json);
-        let to = named(&self.to)?;
+        let to = Named::required(&self.to, "is a file")?;
         if let Named::Layout(layout, _) = &to {
             match Named::of(&self.from) {
-                Some(Named::Layout(from, _)) => same::refuse(layout.path(), [from.path()])?,
+                Some(Named::Layout(from, _)) => target::refuse(layout.path(), [from.path()])?,
                 Some(_) => {}
-                None => same::refuse(layout.path(), [&*self.from])?,
+                None => target::refuse(layout.path(), [&*self.from])?,
             }
         }
         let access = self.registry.access();
@@ -84,12 +83,12 @@ Exit status:
         let said = match &to {
             Named::Layout(layout, tag) => {
                 layout.write(&image, tag.as_deref())?;
-                format!("the image {} is in {}", image.digest(), layout.path().display())
+                format!("{} is {}", self.to.display(), image.digest())
             }
             Named::Registry(reference) => {
                 let registry = Registry::connect(reference.clone(), &access)?;
-                let progress = Progress::of_pages();
-                let pushed = registry.push(&image, progress.listener(size))?;
+                let progress = Progress::of_bytes(size);
+                let pushed = registry.push(&image, progress.listener())?;
                 drop(progress);
                 let name = format!("{}/{}", reference.registry(), reference.repository());
                 facts["reference"] = format!("{name}@{}", pushed.digest).into();
@@ -118,13 +117,4 @@ impl Push {
             _ => error.to_string(),
         }
     }
-}
-
-/// Reads the name of an image.
-fn named(path: &Path) -> Result<Named, Fault> {
-    let why = match path.to_string_lossy().parse::<criu_archive::registry::Reference>() {
-        Err(why) => why.to_string(),
-        Ok(_) => IS_HERE.to_owned(),
-    };
-    Named::of(path).ok_or_else(|| Fault::usage(format!("{}: {why}", path.display())))
 }

@@ -13,6 +13,7 @@ use criu_archive::{Archive, ErrorKind};
 use criu_images::source::Blob;
 use nix::unistd::{mkstemp, unlink};
 
+use crate::fault::Fault;
 use crate::progress::Progress;
 
 /// Options of words that speak with a registry.
@@ -27,7 +28,7 @@ pub(crate) struct RegistryArgs {
     /// REGISTRY_AUTH_FILE names, or Podman's and Docker's own
     #[arg(long, value_name = "FILE", global = true)]
     authfile: Option<PathBuf>,
-    /// A file with certificates of authorities to trust, too
+    /// File with certificates of further authorities to trust
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
 }
@@ -78,6 +79,22 @@ impl Named {
         }
         name.unwrap_or(text).parse().ok().map(Self::Registry)
     }
+
+    /// Reads a name that has to be one of an image. `of_file` says why a file is none.
+    ///
+    /// # Errors
+    /// A fault of usage with the reason, and with the forms of names.
+    pub(crate) fn required(path: &Path, of_file: &str) -> Result<Self, Fault> {
+        Self::of(path).ok_or_else(|| {
+            let why = match path.to_string_lossy().parse::<Reference>() {
+                Err(_) if path.is_file() => of_file.to_owned(),
+                Err(why) => why.to_string(),
+                Ok(_) => IS_HERE.to_owned(),
+            };
+            let path = path.display();
+            Fault::usage(format!("{path}: is no image: {why}\nimages are named {FORMS}"))
+        })
+    }
 }
 
 /// Splits `PLACE:TAG`, unless a file has this name.
@@ -112,6 +129,19 @@ impl Opened {
         }
     }
 
+    /// Writes the layer. The digest is known to be right when all has been written. `progress` gets
+    /// the number of bytes that have come from a registry.
+    pub(crate) fn write_layer(
+        &self,
+        to: &mut impl io::Write,
+        progress: impl FnMut(u64),
+    ) -> criu_archive::Result<()> {
+        match &self.registry {
+            Some(registry) => registry.fetch_layer(&self.image, to, progress),
+            None => self.image.write_layer(to),
+        }
+    }
+
     /// Tells that each part of the layer that is read is compared with a digest.
     pub(crate) fn has_digests(&self) -> bool {
         self.image.layer().annotations.contains_key(TOC_DIGEST)
@@ -124,15 +154,15 @@ impl Opened {
     /// Returns the reason for a person.
     pub(crate) fn checked(&self, directory: &Path) -> Result<Archive, String> {
         let said = |error: criu_archive::Error| error.to_string();
-        let Some(registry) = &self.registry else {
+        if self.registry.is_none() {
             self.image.verify().map_err(said)?;
             return self.image.archive().map_err(said);
-        };
+        }
         let named = |error: io::Error| format!("{}: {error}", directory.display());
         let mut file = nameless(directory).map_err(named)?;
-        let progress = Progress::of_pages();
-        let tell = progress.listener(self.image.layer().size);
-        registry.fetch_layer(&self.image, &mut file, tell).map_err(said)?;
+        let progress = Progress::of_bytes(self.image.layer().size);
+        let tell = progress.listener();
+        self.write_layer(&mut file, tell).map_err(said)?;
         drop(progress);
         Archive::new(self.image.name(), Blob::try_from(file).map_err(named)?).map_err(said)
     }
@@ -173,7 +203,9 @@ pub(crate) fn nameless(directory: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
+/// Forms of the names of images.
+const FORMS: &str = "HOST/NAME:TAG, oci:DIR or oci-archive:FILE";
 static HELD: OnceLock<Access> = OnceLock::new();
 /// Reason why a name is not taken for one of a registry.
-pub(crate) const IS_HERE: &str = "a file or directory here has this name, or the part before the \
+const IS_HERE: &str = "a file or directory here has this name, or the part before the \
     slash; write docker:// before the name of an image";

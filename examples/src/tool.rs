@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -27,7 +27,7 @@ pub(crate) trait Tool: Args + FromArgMatches {
     /// Examples, exit codes, and facts that a user needs.
     const MORE: &'static str;
 
-    /// Runs it. `name` is the name that messages begin with.
+    /// Runs the tool. `name` is the name that messages begin with, with the subcommand.
     fn run(self, name: &str, table: &Table) -> Fallible<ExitCode>;
 }
 
@@ -50,18 +50,24 @@ fn command<T: Tool>() -> Command {
 }
 
 fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
-    let output = Output::new(name, T::WORD, args.iter().any(|arg| arg == "--json"));
+    let json = args.iter().any(|arg| arg == "--json");
+    let output = |name: &str| Output::new(name, T::WORD, json);
     let command = T::augment_args(Command::new(T::WORD)).bin_name(name).about(T::ABOUT);
     let command =
         command.after_help(T::MORE).help_template(HELP).version("").propagate_version(true);
     let command = command.disable_help_subcommand(true);
     let word = args.iter().filter_map(|arg| arg.to_str());
     let word = word.filter_map(|arg| command.find_subcommand(arg)).next();
-    let full = word.map_or(name.to_owned(), |word| format!("{name} {}", word.get_name()));
+    let with = |word: Option<&str>| word.map_or(name.to_owned(), |word| format!("{name} {word}"));
+    let full = with(word.map(Command::get_name));
     let args = args.into_iter().map(folder_of_standard_input);
     let matches = command.try_get_matches_from([OsString::from(name)].into_iter().chain(args));
-    let tool = match matches.and_then(|matches| T::from_arg_matches(&matches)) {
-        Ok(tool) => tool,
+    let read = |matches: ArgMatches| {
+        let full = with(matches.subcommand_name());
+        T::from_arg_matches(&matches).map(|tool| (full, tool))
+    };
+    let (full, tool) = match matches.and_then(read) {
+        Ok(read) => read,
         Err(error) => {
             return match error.kind() {
                 ErrorKind::DisplayVersion => word::print_version(),
@@ -73,11 +79,11 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
                     let _ = error.print();
                     Exit::Usage.into()
                 }
-                _ => output.fault(&usage::fault(&full, usage::text(&error))),
+                _ => output(&full).fault(&usage::fault(&full, usage::text(&error))),
             };
         }
     };
-    match tool.run(name, table) {
+    match tool.run(&full, table) {
         Ok(code) => code,
         // The reader of the output has seen enough.
         Err(error) if is_broken_pipe(&*error) => Exit::Done.into(),
@@ -86,12 +92,12 @@ fn run<T: Tool>(name: &str, args: Vec<OsString>, table: &Table) -> ExitCode {
                 Ok(fault) => *fault,
                 Err(error) => Fault::Failed(error.to_string()),
             };
-            output.fault(&fault)
+            output(&full).fault(&fault)
         }
     }
 }
 
-/// Writes `-:FOLDER`, a folder of an archive on standard input, so that it is taken for no option.
+/// Replaces `-:FOLDER` by `/dev/stdin:FOLDER`, which clap does not take for an option.
 fn folder_of_standard_input(arg: OsString) -> OsString {
     match arg.as_bytes().strip_prefix(b"-:") {
         Some(folder) => OsString::from_vec([b"/dev/stdin:", folder].concat()),

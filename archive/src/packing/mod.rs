@@ -36,6 +36,18 @@ pub enum Packing {
     Seekable,
 }
 
+impl Packing {
+    /// Name of the form, as reports have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Seekable => "seekable zstd",
+        }
+    }
+}
+
 /// The tar stream of an archive, as the packing lets it be read.
 #[derive(Debug)]
 pub(crate) enum Layer {

@@ -1,7 +1,7 @@
 //! `archive anonymise`: makes a copy of a checkpoint for strangers.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,14 +10,14 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::output::{Form, Packed};
-use super::{show, work::Work};
+use super::new_archive::{Form, Packed};
+use super::show;
 use crate::exit::Exit;
-use crate::fault::Fault;
 use crate::images::open_archive;
-use crate::same;
 use crate::shown::Shown;
+use crate::target::Target;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of `archive anonymise`.
 #[derive(Args)]
@@ -42,14 +42,7 @@ pub(crate) struct Anonymise {
 
 impl Anonymise {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
-        let is_stdout = self.output == Path::new("-");
-        if is_stdout && self.json {
-            let text = "the archive and the JSON of --json cannot both go to standard output";
-            return Err(Fault::usage(text.to_owned()).into());
-        }
-        if !is_stdout {
-            same::refuse(&self.output, [&*self.source])?;
-        }
+        let target = Target::new(&self.output, self.json, [&*self.source])?;
         let (copy, old) = if self.source.is_dir() {
             (AnonymousCopy::of_directory(&self.source)?, None)
         } else {
@@ -62,19 +55,18 @@ impl Anonymise {
         }
         let path = self.output.display().to_string();
         let bytes = copy.draft().size();
-        let form = self.packed.form().or_else(|| form_of(&self.output));
-        let is_archive = is_stdout || form.is_some();
-        let (members, packing) = if is_archive {
+        let form = self.packed.form().or_else(|| Form::of_name(self.output.to_str()?));
+        let is_stdout = target.path().is_none();
+        let (members, packing) = if is_stdout || form.is_some() {
             let form = form.unwrap_or(Form::of(old));
             self.packed.check(Some(form))?;
-            let to = (!is_stdout).then_some(&*self.output);
-            let saved = self.packed.write(to, copy.draft(), form)?;
+            let saved = self.packed.write(&target, copy.draft(), form)?;
             (saved.members, Some(form.word()))
         } else {
             self.packed.check(None)?;
             let work = Work::new(bytes)?;
             let written = copy.into_directory(&self.output, &|done| work.step(done));
-            (written.map_err(|error| work.fault(&error))?, None)
+            (written.map_err(|error| work.fault(error))?, None)
         };
         let report = Report { path, packing, members, bytes, notes: copy.notes() };
         if is_stdout {
@@ -83,22 +75,6 @@ impl Anonymise {
             show(&report, self.json)?;
         }
         Ok(Exit::Done.into())
-    }
-}
-
-/// Packing that the end of a name tells; `None` for a name that is not one of an archive,
-/// such as one with a slash at its end.
-fn form_of(path: &Path) -> Option<Form> {
-    let name = path.to_str()?;
-    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-    if ends(&[".tar.zst", ".tzst"]) {
-        Some(Form::Zstd)
-    } else if ends(&[".tar.gz", ".tgz"]) {
-        Some(Form::Gzip)
-    } else if ends(&[".tar"]) {
-        Some(Form::Plain)
-    } else {
-        None
     }
 }
 

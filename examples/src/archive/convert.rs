@@ -8,7 +8,7 @@ use criu_archive::convert::Conversion;
 use criu_archive::metadata::Engine;
 
 use super::create::image_identifier;
-use super::output::{EngineName, Output};
+use super::new_archive::{EngineName, NewArchive};
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::tool::Fallible;
@@ -20,7 +20,7 @@ pub(crate) struct Convert {
     #[arg(value_name = "IN")]
     archive: PathBuf,
     #[command(flatten)]
-    output: Output,
+    output: NewArchive,
     /// Engine that is to restore the archive; by default the members stay as they are
     #[arg(long, value_enum)]
     to: Option<EngineName>,
@@ -32,7 +32,7 @@ pub(crate) struct Convert {
 
 impl Convert {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
-        self.output.refuse([&*self.archive])?;
+        let target = self.output.target([&*self.archive])?;
         let archive = open_archive(&self.archive)?;
         let to = self.to.map_or(Engine::Unknown, Engine::from);
         let mut conversion = match self.output.fixed_time() {
@@ -42,7 +42,7 @@ impl Convert {
         if let Some(id) = &self.image_id {
             conversion.set_image_id(id)?;
         }
-        self.output.write(&conversion, Some(archive.packing()))?;
+        self.output.write(&target, &conversion, Some(archive.packing()))?;
         Ok(Exit::Done.into())
     }
 }

@@ -12,7 +12,7 @@ use criu_archive::metadata::{Engine, Metadata};
 use criu_images::kind::INVENTORY;
 use criu_images::source::{Blob, Directory};
 
-use super::output::Output;
+use super::new_archive::NewArchive;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::images::open_archive;
@@ -25,7 +25,7 @@ pub(crate) struct Create {
     #[arg(value_name = "IMAGES")]
     images: PathBuf,
     #[command(flatten)]
-    output: Output,
+    output: NewArchive,
     /// Engine that is to restore the archive; by default that of --from-archive
     #[arg(long, value_enum)]
     engine: Option<Restorer>,
@@ -67,7 +67,7 @@ impl Create {
     pub(crate) fn run(self) -> Fallible<ExitCode> {
         let place = self.images.display().to_string();
         let images = Directory::open(&self.images)?;
-        self.output.refuse(self.inputs().iter().map(PathBuf::as_path))?;
+        let target = self.output.target(self.inputs().iter().map(PathBuf::as_path))?;
         if !self.images.join(INVENTORY.file).exists() {
             let wanted = "name the directory that holds the images of one dump";
             return Err(format!("{place}: has no {}: {wanted}", INVENTORY.file).into());
@@ -89,7 +89,7 @@ impl Create {
         let Some(engine) = engine else {
             let text = "name the engine that is to restore the archive: --engine podman, cri-o, \
                         containerd, or none for criu-rs alone";
-            return Err(Fault::usage(text.to_owned()).into());
+            return Err(Fault::usage(text).into());
         };
         if engine != Engine::Unknown {
             parts = parts.runtime(&self.runtime);
@@ -119,7 +119,7 @@ impl Create {
             }
             _ => error.to_string(),
         })?;
-        self.output.write(&conversion, None)?;
+        self.output.write(&target, &conversion, None)?;
         Ok(Exit::Done.into())
     }
 }

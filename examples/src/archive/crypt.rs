@@ -1,10 +1,8 @@
 //! `archive encrypt` and `archive decrypt`: archives encrypted with age.
 
-use std::borrow::Cow;
-use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,16 +13,14 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{
-    show,
-    work::{Input, Work},
-};
+use super::show;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::keys::{KeyArgs, read_text};
 use crate::new_file::{NewFile, open_input};
-use crate::same;
+use crate::target::{Target, named};
 use crate::tool::Fallible;
+use crate::work::{Input, Work};
 
 /// Options of `archive encrypt`.
 #[derive(Args)]
@@ -48,20 +44,21 @@ pub(crate) struct Encrypt {
 
 impl Encrypt {
     pub(crate) fn run(self, keys: &KeyArgs) -> Fallible<ExitCode> {
-        refuse(&self.to, &self.from, self.json)?;
+        let target = Target::new(&self.to, self.json, [&*self.from])?;
         let recipients = self.recipients(keys)?;
         let (file, work) = begin(&self.from)?;
-        let (mut from, mut file) = (Input::new(file, &work), output(&self.to)?);
-        let failed = |error: io::Error| fault(&work, &self.to, &error);
+        let (mut from, mut file) = (Input::new(file, &work), NewFile::create(target.path())?);
+        let failed = |error: io::Error| work.fault(target.fault(error));
         let mut to = encrypt(&recipients, &mut file).map_err(failed)?;
         let bytes = copy(&mut from, &mut to).map_err(|(side, error)| match side {
-            Side::From => fault(&work, &self.from, &error),
+            Side::From => work.fault(named(&self.from.display(), error)),
             Side::To => failed(error),
         })?;
         to.finish().map(drop).map_err(failed)?;
-        keep(file, &self.to)?;
+        let kept = file.sync().and_then(|()| file.keep());
+        kept.map_err(|error| target.fault(error))?;
         drop(work);
-        tell(&self.to, bytes, "encrypted", self.json)
+        tell(&target, bytes, "encrypted", self.json)
     }
 
     /// Identities stand for their recipients, as for the program age.
@@ -73,14 +70,14 @@ impl Encrypt {
         if let Some(passphrase) = keys.passphrase()? {
             if has_keys {
                 let text = "a file is encrypted for recipients or with a passphrase, not both";
-                return Err(Fault::usage(text.to_owned()).into());
+                return Err(Fault::usage(text).into());
             }
             return Ok(Recipients::of_passphrase(passphrase));
         }
         if !has_keys {
             let text = "nobody could open the file: name --recipient AGE1..., --recipients-file \
                         FILE, --identity FILE or --passphrase-file FILE";
-            return Err(Fault::usage(text.to_owned()).into());
+            return Err(Fault::usage(text).into());
         }
         let mut recipients = Recipients::default();
         for recipient in own.recipients().chain(self.recipient.iter().cloned()) {
@@ -114,43 +111,34 @@ impl Decrypt {
         let keys = keys.read()?;
         if keys.is_empty() {
             let text = "a key is needed: name --identity FILE or --passphrase-file FILE";
-            return Err(Fault::usage(text.to_owned()).into());
+            return Err(Fault::usage(text).into());
         }
-        refuse(&self.to, &self.from, self.json)?;
+        let target = Target::new(&self.to, self.json, [&*self.from])?;
         let (file, work) = begin(&self.from)?;
-        let (input, mut to) = (Input::new(file, &work), output(&self.to)?);
+        let (input, mut to) = (Input::new(file, &work), NewFile::create(target.path())?);
         let mut input = BufReader::with_capacity(PIECE, input);
-        if input.fill_buf().map_err(|error| fault(&work, &self.from, &error))?.is_empty() {
-            return Err(format!("{}: is empty", shown(&self.from)).into());
+        let source = self.from.display();
+        let unread = |error: io::Error| work.fault(named(&source, error));
+        if input.fill_buf().map_err(unread)?.is_empty() {
+            return Err(format!("{source}: is empty").into());
         }
-        let from = decrypt(&shown(&self.from), input, &keys);
-        let mut from = from.map_err(|error| work.fault(&error))?;
+        let from = decrypt(&source.to_string(), input, &keys);
+        let mut from = from.map_err(|error| work.fault(error))?;
         let bytes = copy(&mut from, &mut to).map_err(|(side, error)| match side {
-            Side::From => fault(&work, &self.from, &error),
-            Side::To => fault(&work, &self.to, &error),
+            Side::From => unread(error),
+            Side::To => work.fault(target.fault(error)),
         })?;
-        keep(to, &self.to)?;
+        let kept = to.sync().and_then(|()| to.keep());
+        kept.map_err(|error| target.fault(error))?;
         drop(from);
         drop(work);
-        tell(&self.to, bytes, "decrypted", self.json)
+        tell(&target, bytes, "decrypted", self.json)
     }
-}
-
-/// Refuses to write over the file that is read, or two things to standard output.
-fn refuse(to: &Path, from: &Path, json: bool) -> Result<(), Fault> {
-    if to != Path::new("-") {
-        return same::refuse(to, [from]);
-    }
-    if json {
-        let text = "the file and the JSON of --json cannot both go to standard output";
-        return Err(Fault::usage(text));
-    }
-    Ok(())
 }
 
 /// Opens the file that is read, and begins the work on it.
 fn begin(path: &Path) -> Fallible<(File, Work)> {
-    let named = |error: io::Error| format!("{}: {error}", shown(path));
+    let named = |error: io::Error| named(&path.display(), error);
     let file = if path == Path::new("-") {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)
     } else {
@@ -159,34 +147,15 @@ fn begin(path: &Path) -> Fallible<(File, Work)> {
     let file = file.map_err(named)?;
     let found = file.metadata().map_err(named)?;
     if found.is_dir() {
-        return Err(format!("{}: is a directory", shown(path)).into());
+        return Err(format!("{}: is a directory", path.display()).into());
     }
     let size = if found.is_file() { found.len() } else { 0 };
     Ok((file, Work::new(size)?))
 }
 
-/// Opens the file that is written.
-fn output(path: &Path) -> Result<NewFile, String> {
-    let is_stdout = path == Path::new("-");
-    if is_stdout && io::stdout().is_terminal() {
-        return Err("standard output is a terminal: name a file".to_owned());
-    }
-    NewFile::create((!is_stdout).then_some(path))
-}
-
-/// Puts the file in its place.
-fn keep(mut file: NewFile, path: &Path) -> Fallible<()> {
-    let kept = file.sync().and_then(|()| file.keep());
-    match kept {
-        Ok(()) => Ok(()),
-        Err(error) if is_reader_gone(path, &error) => Err(error.into()),
-        Err(error) => Err(format!("{}: {error}", shown(path)).into()),
-    }
-}
-
 /// Prints what was done, unless the file went to standard output.
-fn tell(path: &Path, bytes: u64, done: &'static str, json: bool) -> Fallible<ExitCode> {
-    if path != Path::new("-") {
+fn tell(target: &Target, bytes: u64, done: &'static str, json: bool) -> Fallible<ExitCode> {
+    if let Some(path) = target.path() {
         let path = path.display().to_string();
         show(&Report { path, bytes, done }, json)?;
     }
@@ -208,24 +177,6 @@ impl fmt::Display for Report {
         let Self { path, bytes, done } = self;
         write!(f, "{}: {}, {done}", Text(path.as_bytes()), BinaryBytes(*bytes))
     }
-}
-
-/// Tells that the reader of standard output has seen enough.
-fn is_reader_gone(path: &Path, error: &io::Error) -> bool {
-    path == Path::new("-") && error.kind() == io::ErrorKind::BrokenPipe
-}
-
-/// Returns the reason why the work on a file ended early.
-fn fault(work: &Work, path: &Path, error: &io::Error) -> Box<dyn Error> {
-    if is_reader_gone(path, error) {
-        return Box::new(io::Error::from(error.kind()));
-    }
-    work.failed(format!("{}: {error}", shown(path))).into()
-}
-
-/// Name of a file for messages.
-fn shown(path: &Path) -> Cow<'_, str> {
-    path.to_string_lossy()
 }
 
 /// A side of a copy.

@@ -8,13 +8,13 @@ use criu_archive::{ErrorKind, Extraction};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
-use super::work::Work;
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::options::memory;
 use crate::output::Output;
 use crate::shown::Shown;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of `archive extract`.
 #[derive(Args)]
@@ -57,13 +57,13 @@ impl Extract {
         let limit = self.limit as u64;
         let done = extraction.into_new(&self.directory).map_err(|error| match error.kind() {
             ErrorKind::TooLarge { limit: found, .. } if *found == limit => {
-                work.failed(format!("{error}: --limit allows more")).into()
+                work.fault(format!("{error}: --limit allows more"))
             }
             ErrorKind::Missing if error.member().is_some_and(|name| name.contains(['*', '?'])) => {
                 let (archive, name) = (error.archive(), error.member().unwrap_or_default());
-                work.failed(format!("{archive}: {name}: no member fits this pattern")).into()
+                work.fault(format!("{archive}: {name}: no member fits this pattern"))
             }
-            _ => work.fault(&error),
+            _ => work.fault(error),
         })?;
         drop(work);
         let directory = self.directory.display();

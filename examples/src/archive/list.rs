@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use criu_archive::{Archive, Digests, Member, MemberKind, Packing, Sha256};
+use criu_archive::{Archive, Digests, Member, MemberKind, Sha256};
 use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{show, work::Work};
+use super::show;
 use crate::exit::Exit;
 use crate::images::open_archive;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of `archive list`.
 #[derive(Args)]
@@ -38,7 +39,7 @@ impl List {
         let work = Work::new(listing.bytes)?;
         let watch = |bytes| work.step(bytes);
         if self.verify {
-            let verified = archive.verify(&watch).map_err(|error| work.fault(&error))?;
+            let verified = archive.verify(&watch).map_err(|error| work.fault(error))?;
             listing.verified = Some(Proof { has_digests: verified.has_digests });
         }
         if self.digests {
@@ -46,7 +47,7 @@ impl List {
             let recorded = if self.verify { Digests::recorded(&archive)? } else { None };
             let digests = match recorded {
                 Some(recorded) => recorded,
-                None => Digests::compute(&archive, &watch).map_err(|error| work.fault(&error))?,
+                None => Digests::compute(&archive, &watch).map_err(|error| work.fault(error))?,
             };
             for row in &mut listing.members {
                 row.sha256 = digests.get(&row.path);
@@ -102,7 +103,7 @@ impl Listing {
         members.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         Self {
             archive: archive.name().to_owned(),
-            packing: packing(archive.packing()),
+            packing: archive.packing().name(),
             bytes: members.iter().map(|row| row.size).sum(),
             verified: None,
             members,
@@ -193,15 +194,5 @@ impl Row {
             target,
             sha256: None,
         }
-    }
-}
-
-fn packing(packing: Packing) -> &'static str {
-    match packing {
-        Packing::Plain => "plain",
-        Packing::Gzip => "gzip",
-        Packing::Zstd => "zstd",
-        Packing::Seekable => "seekable zstd",
-        _ => "unknown",
     }
 }

@@ -6,8 +6,7 @@ mod create;
 mod crypt;
 mod extract;
 mod list;
-mod output;
-mod work;
+mod new_archive;
 
 use std::fmt;
 use std::io;
@@ -16,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-pub(crate) use work::Work;
+pub(crate) use new_archive::Form;
 
 use crate::images;
 use crate::keys::KeyArgs;
@@ -60,7 +59,9 @@ Examples:
   criu-rs archive extract export.tar.zst out
   criu-rs archive encrypt web.tar web.tar.age --recipient age1...
   criu-rs archive list web.tar.age --identity key.txt
-  criu-rs archive create img web.tar --engine podman --bundle /run/web --name web --image web:1
+  criu-rs archive create img web.tar --engine podman --bundle /run/web --name web \\
+    --image docker.io/library/web:1 \\
+    --image-id \"$(podman image inspect --format '{{.Id}}' docker.io/library/web:1)\"
   criu-rs archive convert podman.tar crio.tar --to cri-o
   criu-rs archive anonymise export.tar -o report.tar
   criu-rs archive convert old.tar.gz new.tar --pack zstd
@@ -77,10 +78,9 @@ Exit status:
   4  stopped by Ctrl-C or SIGTERM; nothing is left";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
-        match self.word {
-            Word::Encrypt(encrypt) => return encrypt.run(&self.keys),
-            Word::Decrypt(decrypt) => return decrypt.run(&self.keys),
-            _ => self.keys.hold()?,
+        // Keys of these two are not for archives that are opened on the way.
+        if !matches!(self.word, Word::Encrypt(_) | Word::Decrypt(_)) {
+            self.keys.hold()?;
         }
         match self.word {
             Word::Create(create) => create.run(),

@@ -71,8 +71,8 @@ enum Word {
     },
     /// Explore a directory of images
     X {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
-        dir: PathBuf,
+        #[command(flatten)]
+        set: SetArg,
         /// The view
         what: What,
         /// Show only these tasks
@@ -87,8 +87,8 @@ enum Word {
     },
     /// Check that a directory of images is whole
     Check {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
-        dir: PathBuf,
+        #[command(flatten)]
+        set: SetArg,
     },
     /// Show what has changed between two checkpoints of the same processes
     Diff {
@@ -106,8 +106,8 @@ enum Word {
     Memory(search::Bytes),
     /// Show seccomp filters, and what they do
     Seccomp {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
-        dir: PathBuf,
+        #[command(flatten)]
+        set: SetArg,
         /// Show only this task
         pid: Option<u32>,
         /// Show the instructions, too
@@ -121,14 +121,22 @@ enum Word {
     Edit(edit::Edit),
     /// Write a task as a core file, for a debugger
     Core {
-        /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
-        dir: PathBuf,
+        #[command(flatten)]
+        set: SetArg,
         /// The task; the root of the tree unless given
         pid: Option<u32>,
         /// The core file
         #[arg(short, long, default_value = "core")]
         out: PathBuf,
     },
+}
+
+/// Argument of words that look into a set.
+#[derive(Args)]
+struct SetArg {
+    /// Directory of images, archive, ARCHIVE:FOLDER, - for standard input, or an image:
+    /// HOST/NAME:TAG, oci:DIR, oci-archive:FILE
+    dir: PathBuf,
 }
 
 #[derive(Args)]
@@ -186,8 +194,8 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
             out.keep()?;
         }
         Word::Info { image } => info(&image)?,
-        Word::X { dir, what, pid, env, json } => {
-            explore::explore(open_set(&dir)?.checkpoint()?, what, &pid, env, json)?;
+        Word::X { set, what, pid, env, json } => {
+            explore::explore(open_set(&set.dir)?.checkpoint()?, what, &pid, env, json)?;
         }
         Word::Diff { old, new, json } => {
             let (old, new) = (open_set(&old)?, open_set(&new)?);
@@ -197,13 +205,13 @@ fn run(word: Word, name: &str) -> Fallible<ExitCode> {
             return Ok(if search.run(name)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Word::Memory(bytes) => bytes.run()?,
-        Word::Seccomp { dir, pid, code, json } => {
-            seccomp::seccomp(open_set(&dir)?.checkpoint()?, pid, code, json)?;
+        Word::Seccomp { set, pid, code, json } => {
+            seccomp::seccomp(open_set(&set.dir)?.checkpoint()?, pid, code, json)?;
         }
         Word::Edit(edit) => edit.run()?,
-        Word::Check { dir } => return check_set(&dir),
-        Word::Core { dir, pid, out } => {
-            let set = open_set(&dir)?;
+        Word::Check { set } => return check_set(&set.dir),
+        Word::Core { set, pid, out } => {
+            let set = open_set(&set.dir)?;
             let checkpoint = set.checkpoint()?;
             let task = match pid {
                 Some(pid) => checkpoint.task(pid).ok_or_else(|| format!("no task {pid}"))?,

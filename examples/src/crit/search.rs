@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::path::PathBuf;
 
 use clap::Args;
 use console::style;
@@ -12,6 +11,7 @@ use criu_images::search::{Hit, Pattern, Search as Run};
 use criu_images::{ImageSet, Text};
 use serde::{Serialize, Serializer};
 
+use super::SetArg;
 use crate::images::open_pages;
 use crate::shown::write_json;
 use crate::stdout::Stdout;
@@ -19,8 +19,8 @@ use crate::tool::Fallible;
 
 #[derive(Args)]
 pub(crate) struct Search {
-    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
-    dir: PathBuf,
+    #[command(flatten)]
+    set: SetArg,
     #[command(flatten)]
     query: Query,
 }
@@ -29,31 +29,31 @@ pub(crate) struct Search {
 #[derive(Args)]
 pub(crate) struct Query {
     /// The pattern to search for
-    pub(crate) pattern: String,
+    pattern: String,
     /// The pattern is bytes in hex, "??" any: "de ad ?? ef"
     #[arg(short = 'x', long, conflicts_with = "regex")]
-    pub(crate) hex: bool,
+    hex: bool,
     /// The pattern is a regular expression on bytes, in the syntax of the crate regex
     #[arg(short = 'e', long)]
-    pub(crate) regex: bool,
+    regex: bool,
     /// Search only these tasks
     #[arg(short, long)]
     pub(crate) pid: Vec<u32>,
     /// Search only mappings with these permissions, "." any: "rw-p", ".w.."
     #[arg(long)]
-    pub(crate) perm: Option<String>,
+    perm: Option<String>,
     /// Search only mappings whose file or name contains this: "heap", "libc"
     #[arg(long)]
-    pub(crate) mapping: Option<String>,
+    mapping: Option<String>,
     /// Search only these addresses, in hex: "7f0000000000-7f0000010000"
     #[arg(long, value_parser = range)]
-    pub(crate) range: Option<Range<u64>>,
+    range: Option<Range<u64>>,
     /// Show this many bytes before and after each match
     #[arg(short = 'C', long, default_value_t = 0)]
     pub(crate) context: usize,
     /// Print the number of matches instead of the matches
     #[arg(short, long)]
-    pub(crate) count: bool,
+    count: bool,
     /// Print each match as JSON, on a line
     #[arg(long, conflicts_with = "count")]
     pub(crate) json: bool,
@@ -62,11 +62,27 @@ pub(crate) struct Query {
 impl Search {
     /// Runs the search, and tells if anything was found.
     pub(crate) fn run(self, name: &str) -> Fallible<bool> {
-        self.query.run(name, &open_pages(&self.dir)?.into_set(), Stdout::lock())
+        self.query.run(name, &open_pages(&self.set.dir)?.into_set(), Stdout::lock())
     }
 }
 
 impl Query {
+    /// Makes a query for a text or a regular expression in all memory.
+    pub(crate) fn of(pattern: String, regex: bool) -> Self {
+        Self {
+            pattern,
+            hex: false,
+            regex,
+            pid: Vec::new(),
+            perm: None,
+            mapping: None,
+            range: None,
+            context: 0,
+            count: false,
+            json: false,
+        }
+    }
+
     /// Runs the search, and tells if anything was found.
     pub(crate) fn run(&self, name: &str, set: &ImageSet, to: impl Write) -> Fallible<bool> {
         let checkpoint = set.checkpoint()?;
@@ -219,8 +235,8 @@ fn name(vma: &Vma<'_>) -> String {
 
 #[derive(Args)]
 pub(crate) struct Bytes {
-    /// A directory of images, a tar archive of one, or ARCHIVE:FOLDER
-    dir: PathBuf,
+    #[command(flatten)]
+    set: SetArg,
     /// The task
     pid: u32,
     /// The bytes to show, in hex: the first address and the one after the last, or the first and a
@@ -234,7 +250,7 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     pub(crate) fn run(self) -> Fallible<()> {
-        let set = open_pages(&self.dir)?.into_set();
+        let set = open_pages(&self.set.dir)?.into_set();
         let no_task = || format!("no task {}", self.pid);
         let task = set.checkpoint()?.task(self.pid).ok_or_else(no_task)?;
         let memory = task.memory()?.ok_or_else(|| format!("{task} has no memory"))?;

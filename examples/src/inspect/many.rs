@@ -1,13 +1,21 @@
 //! Several checkpoints as a table, and the checkpoints of a directory.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use criu_archive::inspection::Inspection;
 use criu_archive::metadata::Engine;
 
-use super::size;
+use super::options::Format;
+use super::said;
+use super::screen::size;
 use super::table::Table;
+use crate::archive::Form;
+use crate::exit::Exit;
+use crate::images::open_place;
+use crate::shown::{Shown, write_json};
+use crate::tool::Fallible;
 
 /// Paths of the files and directories in a directory that may be checkpoints, by name.
 ///
@@ -22,13 +30,43 @@ pub(super) fn below(directory: &Path) -> Result<Vec<PathBuf>, String> {
         let name = name.to_string_lossy();
         // A link is left out: it may lead anywhere.
         let kind = entry.file_type().map_err(named)?;
-        let is_archive = ENDINGS.iter().any(|ending| name.ends_with(ending));
+        let is_archive = Form::of_name(&name).is_some() || name.ends_with(".age");
         if kind.is_dir() || (kind.is_file() && is_archive) {
             paths.push(entry.path());
         }
     }
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// Shows several checkpoints. A faulty one is told on standard error, and the others are shown.
+pub(super) fn several(
+    name: &str,
+    paths: &[PathBuf],
+    format: Option<Format>,
+    out: &mut impl Write,
+    table: impl Fn(&[Inspection]) -> String,
+) -> Fallible<Exit> {
+    let (mut all, mut exit) = (Vec::new(), Exit::Done);
+    for path in paths {
+        let found = open_place(path)
+            .and_then(|place| Inspection::new(&place, &[]).map_err(|error| said(&error)));
+        match found {
+            Ok(found) if format == Some(Format::Json) => {
+                write_json(&mut *out, &found)?;
+                writeln!(out)?;
+            }
+            Ok(found) => all.push(found),
+            Err(fault) => {
+                eprintln!("{name}: {}", Shown(fault));
+                exit = Exit::Failed;
+            }
+        }
+    }
+    if format != Some(Format::Json) {
+        writeln!(out, "{}", Shown(table(&all)))?;
+    }
+    Ok(exit)
 }
 
 /// Makes the table of several checkpoints.
@@ -89,6 +127,3 @@ pub(super) fn list(all: &[Inspection]) -> Table<7> {
     }
     table
 }
-
-/// Ends of the names of archives.
-const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".age"];

@@ -5,14 +5,54 @@ use std::hash::Hash;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 
+use criu_archive::inspection::Place;
 use criu_images::memory::{Memory, PageFlags, PageSource};
 use criu_images::search::{Secret, Secrets};
 use criu_images::{ImageSet, Task, Text};
 use serde::Serialize;
 
-use crate::crit::search::write_memory;
+use super::options::{Format, Inspect, Search};
+use crate::crit::search::{Query, write_memory};
+use crate::exit::Exit;
 use crate::shown::{Shown, write_json};
 use crate::tool::Fallible;
+
+impl Inspect {
+    /// Shows what the options of a search ask for.
+    pub(super) fn look(
+        &self,
+        name: &str,
+        place: &Place,
+        format: Option<Format>,
+        out: &mut impl Write,
+    ) -> Fallible<Exit> {
+        let (set, json) = (place.set(), format == Some(Format::Json));
+        let Search { search, search_regex, context, hexdump, range, raw, reveal, .. } =
+            &self.search;
+        if let Some(pid) = hexdump {
+            dump(set, *pid, range.clone(), *raw, out)?;
+            return Ok(Exit::Done);
+        }
+        if let Some(pattern) = search.as_ref().or(search_regex.as_ref()) {
+            let mut query = Query::of(pattern.clone(), search_regex.is_some());
+            query.pid = self.pids(place)?;
+            query.context = context.unwrap_or_default();
+            query.json = json;
+            return Ok(if query.run(name, set, out)? { Exit::Done } else { Exit::Failed });
+        }
+        let checkpoint = set.checkpoint()?;
+        let tasks: Vec<Task<'_>> = match &self.pids(place)?[..] {
+            [] => checkpoint.tasks().collect(),
+            pids => {
+                let find =
+                    |pid: &u32| checkpoint.task(*pid).ok_or_else(|| format!("no task {pid}"));
+                pids.iter().map(find).collect::<Result<_, _>>()?
+            }
+        };
+        secrets(name, tasks, *reveal, json, out)?;
+        Ok(Exit::Done)
+    }
+}
 
 /// Writes the memory of a task as hex, or as it is: a range, or all pages that the task has of its
 /// own and the checkpoint holds.
@@ -144,12 +184,20 @@ pub(super) fn secrets(
     }
     out.flush()?;
     if !json {
-        let values = if count == 1 { "value looks" } else { "values look" };
         let least = if cut.is_empty() { "" } else { "at least " };
-        eprintln!(
-            "{name}: {least}{count} {values} like secrets; examples in programs are among them,"
-        );
-        eprintln!("{name}: and secrets in other forms are not found");
+        match count {
+            0 => eprintln!(
+                "{name}: no value looks like a secret; secrets in other forms are not found"
+            ),
+            _ => {
+                let values = if count == 1 { "value looks" } else { "values look" };
+                eprintln!(
+                    "{name}: {least}{count} {values} like secrets; examples in programs are among \
+                     them,"
+                );
+                eprintln!("{name}: and secrets in other forms are not found");
+            }
+        }
     }
     for pid in cut {
         eprintln!("{name}: task {pid} has more: only the first {MOST} different values are shown");

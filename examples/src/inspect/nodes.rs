@@ -9,7 +9,7 @@ use criu_images::DumpStats;
 use criu_images::view::{Mapping, OpenFd, Process, Socket, TaskFds, ThreadSecurity};
 
 use super::protections::Known;
-use super::size;
+use super::screen::{line, size};
 use super::tree::Tree;
 
 /// Makes the tree. `metadata` adds all that the engine's metadata says.
@@ -75,7 +75,7 @@ pub(crate) fn tree(inspection: &Inspection, metadata: bool, statistics: bool) ->
     if !inspection.findings.is_empty() {
         tree.add(1, "findings");
         for finding in &inspection.findings {
-            tree.add(2, super::line(finding));
+            tree.add(2, line(finding));
         }
     }
     tree

@@ -1,21 +1,64 @@
 //! Differences between two checkpoints, as a tree with marks.
 
+use std::io::Write;
+use std::path::Path;
+
 use criu_archive::inspection::{Change, Comparison, Origin, ProcessChange};
 use criu_images::{Changes, TaskDiff};
 
+use super::options::{Format, Inspect, Sections};
 use super::tree::Tree;
+use super::{said, with_processes};
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::images::open_place;
+use crate::shown::{Shown, write_json};
+use crate::tool::Fallible;
 
-/// Which differences are shown.
+impl Inspect {
+    /// Shows what has changed since an older checkpoint.
+    pub(super) fn compare(
+        &self,
+        old: &Path,
+        format: Option<Format>,
+        out: &mut impl Write,
+    ) -> Fallible<Exit> {
+        let [new] = &self.checkpoints[..] else {
+            return Err(Fault::usage("--since compares with one checkpoint").into());
+        };
+        let (old, new) = (open_place(old)?, open_place(new)?);
+        with_processes(&old)?;
+        with_processes(&new)?;
+        let Sections { ps_tree_env, files, sockets, mappings, all, .. } = self.sections;
+        let found = Comparison::new(&old, &new, ps_tree_env).map_err(|error| said(&error))?;
+        // Without a choice, all but single mappings is shown.
+        let is_chosen = files || sockets || mappings;
+        let choice = Choice {
+            files: files || all || !is_chosen,
+            sockets: sockets || all || !is_chosen,
+            mappings: mappings || all,
+            unchanged: self.show_unchanged,
+        };
+        match format {
+            Some(Format::Json) => write_json(&mut *out, &found)?,
+            _ => write!(out, "{}", Shown(tree(&found, choice)))?,
+        }
+        writeln!(out)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Differences that are shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shown {
-    pub(super) files: bool,
-    pub(super) sockets: bool,
-    pub(super) mappings: bool,
-    pub(super) unchanged: bool,
+struct Choice {
+    files: bool,
+    sockets: bool,
+    mappings: bool,
+    unchanged: bool,
 }
 
 /// Makes the tree. "+" marks what is new, "-" what is gone, "~" what has changed.
-pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
+fn tree(found: &Comparison, choice: Choice) -> Tree {
     let mut tree = Tree::default();
     let (new, old) = (&found.new, &found.old);
     let is_one = new.name == old.name && new.folder != old.folder;
@@ -28,11 +71,11 @@ pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
         tree.add(1, "container");
         found.container.iter().for_each(|change| tree.add(2, line(change)));
     }
-    if found.is_empty() && !shown.unchanged {
+    if found.is_empty() && !choice.unchanged {
         tree.add(1, "nothing has changed");
         return tree;
     }
-    let lines = lines(&found.processes, shown.unchanged);
+    let lines = lines(&found.processes, choice.unchanged);
     if lines.contains(&true) {
         tree.add(1, "processes");
     }
@@ -41,10 +84,10 @@ pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
         tree.add(depth, headline(process));
         process.changes.iter().for_each(|change| tree.add(depth + 1, line(change)));
         if let Some(task) = found.diff.changed.iter().find(|task| task.pid == process.pid) {
-            differences(&mut tree, depth + 1, task, shown);
+            differences(&mut tree, depth + 1, task, choice);
         }
     }
-    if shown.sockets && !found.diff.sockets.is_empty() {
+    if choice.sockets && !found.diff.sockets.is_empty() {
         tree.add(1, "sockets");
         items(&mut tree, 2, "", &found.diff.sockets);
     }
@@ -55,7 +98,7 @@ pub(super) fn tree(found: &Comparison, shown: Shown) -> Tree {
     tree
 }
 
-/// Tells of each process if it is shown: changed ones and those above them.
+/// Returns for each process whether it is shown: it has changed, or a process below it has.
 fn lines(processes: &[ProcessChange], all: bool) -> Vec<bool> {
     let mut shown = vec![all; processes.len()];
     // Depth of the nearest line below that is shown and needs its parent.
@@ -88,13 +131,13 @@ fn headline(process: &ProcessChange) -> String {
     format!("{mark}[{}] {command}{pages}", process.pid)
 }
 
-fn differences(tree: &mut Tree, depth: usize, task: &TaskDiff, shown: Shown) {
+fn differences(tree: &mut Tree, depth: usize, task: &TaskDiff, choice: Choice) {
     items(tree, depth, "", &task.task);
     items(tree, depth, "thread ", &task.threads);
-    if shown.files {
+    if choice.files {
         items(tree, depth, "fd ", &task.fds);
     }
-    if shown.mappings {
+    if choice.mappings {
         items(tree, depth, "mapping ", &task.mappings);
         task.dirty.iter().for_each(|dirty| tree.add(depth, format!("~ {dirty}")));
     }

@@ -5,8 +5,9 @@ use std::fmt::{self, Display};
 use criu_archive::inspection::{Container, Gpu, Inspection, Rootfs, Sizes};
 use criu_archive::metadata::Engine;
 
+use super::options::Sections;
+use super::screen::{line, size};
 use super::table::Table;
-use super::{Sections, line, size};
 
 /// The sections that were asked for, each a table below its title.
 pub(super) struct Tables<'a>(pub(super) &'a Inspection, pub(super) &'a Sections);

@@ -210,7 +210,7 @@ fn cites(bed: &Bed) {
     });
     fs::write(broken.unwrap(), "no image").unwrap();
     let (is_done, said) = bed.runtime.finish(&mut restore(bed, &bundle, &images));
-    assert!(!is_done && said.contains("container: CRIU failed"), "{said}");
+    assert!(!is_done && said.contains("container restore: CRIU failed"), "{said}");
     let log = images.join("restore.log");
     assert!(said.contains(&format!("{}:", log.display())), "{said}");
     assert!(!said.contains("dump.log"), "{said}");

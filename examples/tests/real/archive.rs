@@ -35,9 +35,11 @@ fn hostile(lab: &Lab) {
             "{}: {list:?}",
             hostile.name
         );
-        for ran in [list, extract].iter().filter(|ran| ran.code != Some(0)) {
+        let both = [("list", list), ("extract", extract)];
+        for (word, ran) in both.iter().filter(|(_, ran)| ran.code != Some(0)) {
             let said = &ran.err;
-            let has = said.starts_with("archive: ") && said.contains(hostile.reason);
+            let start = format!("archive {word}: ");
+            let has = said.starts_with(&start) && said.contains(hostile.reason);
             assert!(ran.code == Some(1) && has, "{}: {ran:?}", hostile.name);
             let shown = Text(hostile.member.as_bytes()).to_string();
             assert!(said.contains(&shown), "{}: {ran:?}", hostile.name);
@@ -91,15 +93,15 @@ fn honest(lab: &Lab) {
         let same = ["-r", "checkpoint", "piped/checkpoint"];
         assert!(Command::new("diff").args(same).current_dir(&lab.dir).status().unwrap().success());
         let taken = archive(lab, &["extract", name, "out"]);
-        taken.fails(1, &["archive: ", "out: is not empty; name a new directory"]);
+        taken.fails(1, &["archive extract: ", "out: is not empty; name a new directory"]);
         let large = archive(lab, &["extract", "--limit", "1K", name, "large"]);
-        large.fails(1, &["archive: ", " bytes, at most 1024 are read"]);
+        large.fails(1, &["archive extract: ", " bytes, at most 1024 are read"]);
         for made in ["piped", "out"] {
             fs::remove_dir_all(lab.path(made)).unwrap();
         }
     }
     archive(lab, &["extract", "a.tar"]).fails(2, &["<DIRECTORY>"]);
-    archive(lab, &["list", "absent"]).fails(1, &["archive: absent: "]);
+    archive(lab, &["list", "absent"]).fails(1, &["archive list: absent: "]);
 }
 
 fn archive(lab: &Lab, words: &[&str]) -> Ran {

@@ -101,7 +101,7 @@ fn explore(lab: &Lab) {
     let with = done(lab, &["x", &images, "ps", "--json", "--env"]);
     assert!(!ps.contains("PATH=") && with.contains("\"PATH="), "{with}");
     crit(lab, &["x", &images, "ps", "--env"]).fails(2, &["--json"]);
-    crit(lab, &["x", &images, "ps", "--pid", "1"]).fails(1, &["crit: no task 1"]);
+    crit(lab, &["x", &images, "ps", "--pid", "1"]).fails(1, &["crit x: no task 1"]);
     let info = done(lab, &["info", &format!("{images}/pstree.img")]);
     assert_eq!(info, "{\n    \"magic\": \"PSTREE\",\n    \"count\": 1\n}\n");
     let shown = done(lab, &["show", &format!("{images}/pstree.img")]);
@@ -130,11 +130,11 @@ fn core(lab: &Lab) {
     let ran = crit(lab, &["core", &images, &target.pid(), "-o", "core"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        ran.err.starts_with(&format!("crit: core: core of task {}: ", target.pid())),
+        ran.err.starts_with(&format!("crit core: core: core of task {}: ", target.pid())),
         "{ran:?}"
     );
     assert!(fs::read(lab.path("core")).unwrap().starts_with(b"\x7fELF"));
-    crit(lab, &["core", &images, "1"]).fails(1, &["crit: no task 1"]);
+    crit(lab, &["core", &images, "1"]).fails(1, &["crit core: no task 1"]);
 }
 
 /// Two dumps of one process, with time to count between.
@@ -157,12 +157,12 @@ fn diff(lab: &Lab) {
     let pages: u64 = ranges.iter().map(|range| range["pages"].as_u64().unwrap()).sum();
     assert_eq!(Some(pages), mapping["dirty"].as_u64());
     // A directory with two sets stands for neither. A link to a parent set does not count.
-    let both = "crit: .: several folders in it have images; name one: ./first or ./second";
+    let both = "crit diff: .: several folders in it have images; name one: ./first or ./second";
     crit(lab, &["diff", &first, "."]).fails(1, &[both]);
     let failed = lab.dir("failed");
     std::os::unix::fs::symlink(&first, lab.path("failed/parent")).unwrap();
     let said = crit(lab, &["diff", &first, &failed]);
-    said.fails(1, &[&format!("crit: {failed}: inventory.img: is missing")]);
+    said.fails(1, &[&format!("crit diff: {failed}: inventory.img: is missing")]);
 }
 
 fn memory(lab: &Lab) {
@@ -193,10 +193,10 @@ fn memory(lab: &Lab) {
     let none = crit(lab, &["search", &images, "nobody says this \u{1}"]);
     assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (Some(1), "", ""));
     for (words, code, said) in [
-        (&["search", &images, "0g", "--hex"][..], 1, "crit: "),
-        (&["search", &images, "(", "--regex"], 1, "crit: "),
+        (&["search", &images, "0g", "--hex"][..], 1, "crit search: "),
+        (&["search", &images, "(", "--regex"], 1, "crit search: "),
         (&["search", &images, "a", "--perm", "rw"], 1, "--perm takes four letters"),
-        (&["search", &images, "a", "--pid", "1"], 1, "crit: no task 1"),
+        (&["search", &images, "a", "--pid", "1"], 1, "crit search: no task 1"),
         (&["search", &images, "a", "--range", "9-1"], 2, "has no bytes"),
         (&["memory", &images, &pid, "0+10"], 1, "nothing is mapped there"),
         (&["memory", &images, &pid, "ffffffffffffffff+2"], 2, "ends past the last address"),
@@ -217,7 +217,7 @@ fn edit(lab: &Lab) {
         ["frob:a=b", "path:a", "path:a=b", "port:80=x", "drop-filter:3", "address:::1=1.1.1.1"]
     {
         let text = crit(lab, &["edit", &images, &edit, wrong]);
-        text.fails(1, &["crit: "]);
+        text.fails(1, &["crit edit: "]);
         assert_eq!(fs::read(format!("{images}/files.img")).unwrap(), files, "{wrong}");
     }
     assert_eq!(done(lab, &["edit", &images, &edit]), "files.img: 1 change\n");
@@ -232,7 +232,7 @@ fn edit(lab: &Lab) {
     let seccomp = done(lab, &["seccomp", &images]);
     assert!(seccomp.starts_with(&format!("task {pid}, thread {pid} ")), "{seccomp}");
     assert!(seccomp.lines().all(|line| line.ends_with(": off")), "{seccomp}");
-    crit(lab, &["seccomp", &images, "1"]).fails(1, &["crit: no task 1"]);
+    crit(lab, &["seccomp", &images, "1"]).fails(1, &["crit seccomp: no task 1"]);
 }
 
 fn inspect(lab: &Lab) {
@@ -359,7 +359,7 @@ fn nonsense(lab: &Lab) {
         &["encode", "-i", "text", "-o", "old"],
         &["core", ".", "-o", "old"],
     ] {
-        crit(lab, words).fails(1, &["crit: "]);
+        crit(lab, words).fails(1, &[&format!("crit {}: ", words[0])]);
         assert_eq!(fs::read_to_string(lab.path("old")).unwrap(), "old");
     }
     crit(lab, &["show", "text"])

@@ -107,11 +107,25 @@ fn questions(lab: &Lab) {
         (&["--context", "8", "--secrets"], "--secrets"),
         (&["--search", ""], "--search: "),
         (&["--search-regex", "("], "--search-regex: "),
+        (&["--since", "new.tar", "--mounts"], "--mounts: --since does not show"),
+        (&["--since", "new.tar", "--all", "--stats"], "--stats: --since does not show"),
+        (&["--since", "new.tar", "--format", "table"], "--format table: --since"),
+        (&["new.tar", "--pid", &pid], "--pid: is of one checkpoint, and several are named"),
+        (&["new.tar", "--secrets"], "a search: is of one checkpoint"),
+        (&["new.tar", "--format", "tree"], "--format tree: several checkpoints"),
+        (&["--secrets", "--format", "tree"], "--format tree: a search"),
+        (&["--secrets", "--files"], "--files: is shown without a search"),
+        (&["--html", "x", "--files"], "--files: --html has everything"),
+        (&["--html", "x", "--ps-tree-env", "--all"], "--all: --html has everything"),
     ] {
         let ran = lab.run(&[&["inspect", "old.tar"], words].concat());
         // With --json, the fault is on standard output.
         assert!(ran.code == Some(2) && (ran.err + &ran.out).contains(said), "{words:?}");
     }
+    let list = ["inspect", "--list", ".", "--format", "tree"];
+    lab.run(&list).fails(2, &["--format tree: --list prints a table"]);
+    let list = ["inspect", "--list", ".", "--since", "old.tar"];
+    lab.run(&list).fails(2, &["--since"]);
     assert!(!fs::exists(lab.path("x")).unwrap() && !fs::exists(lab.path("y")).unwrap());
     assert!(inspect(&["old.tar", "--html", "-"]).starts_with("<!"));
     assert_eq!(inspect(&["old.tar", "--files", "-o", "-"]), inspect(&["old.tar", "--files"]));

@@ -173,9 +173,9 @@ fn usage(lab: &Lab) {
     }
     for (words, said) in [
         (&["crit", "frob"][..], "criu-rs crit: unknown word `frob`\n"),
-        (&["crit", "check", "a", "b"], "criu-rs crit: unexpected `b`\n"),
-        (&["container", "restore", "c"], "criu-rs container: "),
-        (&["archive", "list", "a", "b"], "criu-rs archive: unexpected `b`\n"),
+        (&["crit", "check", "a", "b"], "criu-rs crit check: unexpected `b`\n"),
+        (&["container", "restore", "c"], "criu-rs container restore: "),
+        (&["archive", "list", "a", "b"], "criu-rs archive list: unexpected `b`\n"),
         (&["page-server", "--port", "0"], "criu-rs page-server: invalid value '0'"),
         (&["dump", "-t", "1", "2"], "criu-rs dump: unexpected `2`\n"),
         (&["dump"], "criu-rs dump: "),

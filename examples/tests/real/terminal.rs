@@ -13,8 +13,11 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::lab::{Lab, Target, TestFn};
 
-pub const TESTS: &[(&str, TestFn)] =
-    &[("a_shell_s_job_gets_one_ctrl_c", ctrl_c), ("a_long_dump_shows_how_far_it_is", progress)];
+pub const TESTS: &[(&str, TestFn)] = &[
+    ("a_shell_s_job_gets_one_ctrl_c", ctrl_c),
+    ("a_long_dump_shows_how_far_it_is", progress),
+    ("no_archive_goes_to_a_terminal", archives),
+];
 
 /// A pseudo terminal, and what has been written to it.
 struct Terminal {
@@ -107,4 +110,25 @@ fn progress(lab: &Lab) {
     assert!(soon(|| terminal.text().contains("dump cancelled")), "{}", terminal.text());
     target.goes_on();
     assert!(names(&images).iter().all(|name| name == "dump.log"), "{:?}", names(&images));
+}
+
+fn archives(lab: &Lab) {
+    let (images, tar) = (lab.dir("img"), lab.path("a.tar"));
+    std::fs::write(format!("{images}/inventory.img"), "").unwrap();
+    lab.done(&["archive", "create", &images, &tar, "--engine", "none"]);
+    let layout = format!("oci:{}:v1", lab.path("layout"));
+    lab.done(&["push", &tar, &layout]);
+    for words in [
+        &["archive", "create", &images, "-", "--engine", "none"][..],
+        &["archive", "convert", &tar, "-"],
+        &["archive", "anonymise", &tar, "-o", "-"],
+        &["archive", "encrypt", &tar, "-"],
+        &["pull", &layout, "-"],
+    ] {
+        let terminal = Terminal::new();
+        let status = terminal.start(&lab.command(words)).wait().unwrap();
+        assert_eq!(status.code(), Some(2), "{words:?}: {}", terminal.text());
+        let said = "standard output is a terminal: name a file";
+        assert!(soon(|| terminal.text().contains(said)), "{words:?}: {}", terminal.text());
+    }
 }

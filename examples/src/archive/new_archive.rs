@@ -1,7 +1,6 @@
 //! The archive that `archive create` and `archive convert` write, and what they say about it.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -14,16 +13,17 @@ use criu_images::Text;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::{show, work::Work};
+use super::show;
 use crate::fault::Fault;
 use crate::new_file::NewFile;
-use crate::same;
 use crate::shown::Shown;
+use crate::target::Target;
 use crate::tool::Fallible;
+use crate::work::Work;
 
 /// Options of an archive that is written.
 #[derive(Args)]
-pub(crate) struct Output {
+pub(crate) struct NewArchive {
     /// The archive to write; - for standard output
     #[arg(value_name = "OUT")]
     out: PathBuf,
@@ -127,14 +127,13 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-impl Output {
-    /// Refuses to write over one of the files that are read.
-    pub(crate) fn refuse<'p>(&self, inputs: impl IntoIterator<Item = &'p Path>) -> Fallible<()> {
-        // The name `-` is standard output here, and standard input there.
-        if self.out != Path::new("-") {
-            same::refuse(&self.out, inputs)?;
-        }
-        Ok(())
+impl NewArchive {
+    /// Place of the archive, which is none of the files that are read.
+    pub(crate) fn target<'p>(
+        &self,
+        inputs: impl IntoIterator<Item = &'p Path>,
+    ) -> Result<Target, Fault> {
+        Target::new(&self.out, self.json, inputs)
     }
 
     /// Time of the checkpoint in metadata that are made up, in seconds since 1970, if the archive
@@ -145,12 +144,12 @@ impl Output {
 
     /// Writes the archive, and shows what became of its parts. `old` is the packing of the archive
     /// that it was made of.
-    pub(crate) fn write(self, conversion: &Conversion, old: Option<Packing>) -> Fallible<()> {
-        let is_stdout = self.out == Path::new("-");
-        if is_stdout && self.json {
-            let text = "the archive and the JSON of --json cannot both go to standard output";
-            return Err(Fault::usage(text.to_owned()).into());
-        }
+    pub(crate) fn write(
+        self,
+        target: &Target,
+        conversion: &Conversion,
+        old: Option<Packing>,
+    ) -> Fallible<()> {
         if self.strict && conversion.loses() {
             let lost = conversion.notes().iter().filter(|note| note.effect().is_loss());
             let lost: Vec<_> = lost.map(|note| format!("\n  {note}")).collect();
@@ -159,15 +158,13 @@ impl Output {
         }
         let form = self.form(conversion, old);
         self.packed.check(Some(form))?;
-        let path = (!is_stdout).then_some(&*self.out);
-        let saved = self.packed.write(path, conversion.draft(), form)?;
-        let name = if is_stdout { STDOUT.into() } else { self.out.display().to_string() };
-        let mut report = report(name, form, conversion, &saved);
+        let saved = self.packed.write(target, conversion.draft(), form)?;
+        let mut report = report(target.to_string(), form, conversion, &saved);
         if old.is_some() && report.engine == Engine::Unknown {
             // An archive that was only packed anew is for the engine that it was for.
             report.engine = report.from;
         }
-        if is_stdout {
+        if target.path().is_none() {
             report.notes.iter().for_each(|note| eprintln!("{}", Shown(note)));
             return Ok(());
         }
@@ -189,21 +186,19 @@ impl Packed {
         self.pack
     }
 
-    /// Writes an archive; without a path to standard output.
-    pub(crate) fn write(self, path: Option<&Path>, draft: &Draft, form: Form) -> Fallible<Saved> {
+    /// Writes an archive.
+    pub(crate) fn write(self, target: &Target, draft: &Draft, form: Form) -> Fallible<Saved> {
         let mut options = Options::default();
         options.pack = self.pack(form);
         options.is_reproducible = self.reproducible;
         options.has_digests = self.digests;
         // Signals are held before the file is there: none leaves it behind.
         let work = Work::new(draft.size())?;
-        let mut file = NewFile::create(path)?;
-        let name = path.map_or_else(|| STDOUT.into(), |path| path.display().to_string());
-        let saved = draft.write(&name, &mut file, &options, &|done| work.step(done));
-        let saved = saved.map_err(|error| work.fault(&error))?;
-        file.flush().map_err(|error| format!("{name}: {error}"))?;
+        let mut file = NewFile::create(target.path())?;
+        let saved = draft.write(&target.to_string(), &mut file, &options, &|done| work.step(done));
+        let saved = saved.map_err(|error| work.fault(error))?;
         let kept = file.sync().and_then(|()| file.keep());
-        kept.map_err(|error| format!("{name}: {error}"))?;
+        kept.map_err(|error| target.fault(error))?;
         Ok(saved)
     }
 
@@ -251,12 +246,19 @@ impl Form {
         }
     }
 
+    /// Packing that the end of a name tells; `None` for a name that is not one of an archive,
+    /// such as one with a slash at its end.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let row = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
+        row.map(|(_, form)| *form)
+    }
+
     /// The packing in words.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
-            Self::Gzip => "gzip",
-            Self::Zstd => "seekable zstd",
+            Self::Plain => Packing::Plain.name(),
+            Self::Gzip => Packing::Gzip.name(),
+            Self::Zstd => Packing::Seekable.name(),
         }
     }
 }
@@ -281,7 +283,14 @@ fn report<'r>(
     }
 }
 
+/// Ends of the names of archives.
+const ENDINGS: &[(&str, Form)] = &[
+    (".tar", Form::Plain),
+    (".tar.gz", Form::Gzip),
+    (".tgz", Form::Gzip),
+    (".tar.zst", Form::Zstd),
+    (".tzst", Form::Zstd),
+];
+
 /// 1 January 1980, the first time that all forms of archives have. Engines take 0 for no time.
 const FIXED_TIME: u64 = 315_532_800;
-
-const STDOUT: &str = "standard output";

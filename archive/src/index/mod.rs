@@ -14,7 +14,7 @@ use crate::packing::Listed;
 use crate::path;
 use crate::tar::{Found, Members, Sort, Stream};
 
-pub(crate) use rules::{extractable, member};
+pub(crate) use rules::{LEADS_OUT, extractable, member, stays_inside};
 
 /// Members of an archive, by folder and name.
 #[derive(Debug, Default)]

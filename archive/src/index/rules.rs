@@ -103,10 +103,8 @@ pub(crate) fn extractable(index: &Index, member: &Member) -> Result<(), Fault> {
     let kind = index.with_content(member).unwrap_or(member).kind();
     match kind {
         MemberKind::File | MemberKind::Directory | MemberKind::HardLink(_) => Ok(()),
-        MemberKind::SymbolicLink(target) => match path::follow(folder, target) {
-            Some(_) if !target.contains(&0) && goes_up_first(target) => Ok(()),
-            _ => Err(refused("it is a link that leads out of the archive", member)),
-        },
+        MemberKind::SymbolicLink(target) if stays_inside(folder, target) => Ok(()),
+        MemberKind::SymbolicLink(_) => Err(refused(LEADS_OUT, member)),
         MemberKind::Sparse => {
             let kind = ErrorKind::Unsupported("sparse files in archives");
             Err(Fault::from(kind).of(&*member.path))
@@ -114,6 +112,15 @@ pub(crate) fn extractable(index: &Index, member: &Member) -> Result<(), Fault> {
         MemberKind::Special => Err(refused("it is a device, a FIFO or of an unknown kind", member)),
     }
 }
+
+/// Returns true for the target of a symbolic link in a folder that leads to a place in the archive,
+/// whatever other links there are.
+pub(crate) fn stays_inside(folder: &str, target: &[u8]) -> bool {
+    path::follow(folder, target).is_some() && !target.contains(&0) && goes_up_first(target)
+}
+
+/// Reason to refuse a symbolic link that may lead out of the archive.
+pub(crate) const LEADS_OUT: &str = "it is a link that leads out of the archive";
 
 /// Reasons why a path is refused, for a name and for the target of a hard link.
 #[derive(Clone, Copy)]

@@ -9,8 +9,8 @@ use crate::member::MemberKind;
 use crate::metadata::Engine;
 use crate::metadata::names::{
     ARTIFACTS, BIND_MOUNTS, CHECKPOINT, CONFIG_DUMP, CONTAINERD_LOG, CRIO_LOG, DELETED_FILES,
-    DESCRIPTORS, DEVSHM, DUMP_LOG, NETWORK_STATUS, POD_DUMP, POD_OPTIONS, PODMAN_LOG,
-    PRE_CHECKPOINT, ROOTFS_DIFF, SPEC_DUMP, STATS_DUMP, STATUS, STATUS_DUMP, VOLUMES,
+    DESCRIPTORS, DEVSHM, DUMP_LOG, NETWORK_STATUS, POD_DUMP, POD_OPTIONS, PODMAN_LOG, ROOTFS_DIFF,
+    SPEC_DUMP, STATS_DUMP, STATUS, STATUS_DUMP, VOLUMES, is_pre_checkpoint,
 };
 
 /// A fault of a checkpoint, or a fact worth knowing.
@@ -125,7 +125,7 @@ fn is_known(path: &str, above: &str) -> bool {
     };
     let Some(path) = below else { return false };
     let first = path.split('/').next().unwrap_or_default();
-    KNOWN.contains(&path) || FOLDERS.contains(&first)
+    KNOWN.contains(&path) || FOLDERS.contains(&first) || is_pre_checkpoint(first)
 }
 
 /// Members that the engines write at the top.
@@ -149,7 +149,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Folders that the engines write at the top.
-const FOLDERS: &[&str] = &[ARTIFACTS, CHECKPOINT, PRE_CHECKPOINT, VOLUMES];
+const FOLDERS: &[&str] = &[ARTIFACTS, CHECKPOINT, VOLUMES];
 
 /// Most findings about members.
 const MAX_FINDINGS: usize = 1000;
@@ -163,6 +163,8 @@ mod tests {
         for (path, above, known) in [
             ("config.dump", "", true),
             ("volumes/data.tar", "", true),
+            ("pre-checkpoint-2/core-1.img", "", true),
+            ("pre-checkpoint-x/core-1.img", "", false),
             ("notes/config.dump", "", false),
             ("a/config.dump", "a", true),
             ("a/b/artifacts/x", "a/b", true),

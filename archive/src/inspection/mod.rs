@@ -19,7 +19,6 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;
-use crate::packing::Packing;
 pub use comparison::{Change, Comparison, ProcessChange};
 pub use container::{Container, ContainerMount, Network, Pod};
 pub use findings::Finding;
@@ -358,12 +357,7 @@ impl Origin {
         Self {
             name: shown(place.name()),
             kind: if archive.is_some() { "archive" } else { "directory" },
-            packing: archive.map(|archive| match archive.packing() {
-                Packing::Plain => "plain",
-                Packing::Gzip => "gzip",
-                Packing::Zstd => "zstd",
-                Packing::Seekable => "seekable zstd",
-            }),
+            packing: archive.map(|archive| archive.packing().name()),
             folder: shown(place.folder()),
             members: archive.map(|archive| archive.members().count()),
             annotations: annotations.map(|(name, value)| (shown(name), shown(value))).collect(),

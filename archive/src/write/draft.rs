@@ -17,7 +17,7 @@ use super::order::Class;
 use crate::archive::Archive;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Fault, Result};
-use crate::index::extractable;
+use crate::index::{LEADS_OUT, extractable, stays_inside};
 use crate::member::{Member, MemberKind};
 use crate::metadata::names::{CHECKPOINT, pre_checkpoint};
 use crate::packing::{Entry, Form, Sink, Written, working_set};
@@ -142,9 +142,8 @@ impl Draft {
     /// archive.
     pub fn add_link(&mut self, path: &str, target: &str) -> Result<()> {
         let (folder, _) = path::split(path);
-        if path::follow(folder, target.as_bytes()).is_none() {
-            let why = "it is a link that leads out of the archive";
-            return Err(Error::new(path, ErrorKind::Refused(why)));
+        if !stays_inside(folder, target.as_bytes()) {
+            return Err(Error::new(path, ErrorKind::Refused(LEADS_OUT)));
         }
         self.add(path, Content::SymbolicLink(target.as_bytes().into()), 0o777)
     }

@@ -52,7 +52,7 @@ mod torture;
 mod version;
 mod vm;
 mod words;
-mod workspace;
+pub mod workspace;
 
 pub use words::main;
 

@@ -1,8 +1,8 @@
 //! The workspace's folder, its target directory, and its cargo.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use crate::Result;
 
@@ -10,6 +10,22 @@ use crate::Result;
 pub(crate) fn root() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest)
+}
+
+/// The folders of all packages, by name and in order. `fuzz`, which is no member, is among them.
+///
+/// # Errors
+/// If the root folder cannot be read.
+pub fn packages() -> Result<Vec<String>> {
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(root())? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").is_file() {
+            packages.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    packages.sort();
+    Ok(packages)
 }
 
 /// The target directory: `CARGO_TARGET_DIR`, else `target` in the root.
@@ -73,6 +89,15 @@ fn program(message: &str, package: &str, test: &str) -> Option<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_packages_are_found() {
+        let packages = packages().unwrap();
+        for name in ["archive", "criu-rs", "fuzz", "xtask"] {
+            assert!(packages.iter().any(|package| package == name), "{packages:?}");
+        }
+        assert!(!packages.iter().any(|package| package == "docs"), "{packages:?}");
+    }
 
     #[test]
     fn a_test_program_is_found_in_the_messages_of_cargo() {

@@ -25,10 +25,8 @@ fn unsafe_code_is_where_it_is_meant_to_be() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut strays = Vec::new();
     let mut seen = 0;
-    for member in
-        ["archive", "benches", "criu-rs", "criu-sys", "examples", "fuzz", "images", "lab", "xtask"]
-    {
-        for file in sources(&root.join(member)) {
+    for package in xtask::workspace::packages().unwrap() {
+        for file in sources(&root.join(package)) {
             let name = file.strip_prefix(root).unwrap().to_string_lossy().into_owned();
             if ROOMS.iter().any(|room| name.starts_with(room)) {
                 continue;

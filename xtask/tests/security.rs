@@ -102,8 +102,8 @@ fn named(text: &str) -> Vec<String> {
 /// The names of all tests, and of the functions that tests are made of.
 fn tests() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
-    for member in ["archive", "benches", "criu-rs", "examples", "fuzz", "images", "lab", "xtask"] {
-        for file in sources(&root().join(member)) {
+    for package in xtask::workspace::packages().unwrap() {
+        for file in sources(&root().join(package)) {
             all.extend(found(&fs::read_to_string(file).unwrap()));
         }
     }

@@ -76,15 +76,16 @@ pub const FLOORS: &[&[&str]] = &[
 /// Crates and rooms that do not name certain others: the crate's folder, the room or `""` for all
 /// rooms, and the crates and rooms that no path leads to.
 const STRANGERS: &[(&str, &str, &[&str])] = &[
-    ("images", "", &["criu_archive", "criu_rs", "criu_sys", "criu_cli"]),
-    ("archive", "", &["criu_rs", "criu_sys", "criu_cli"]),
-    ("criu-rs", "", &["criu_cli"]),
+    ("images", "", &["criu_archive", "criu_cri", "criu_rs", "criu_sys", "criu_cli"]),
+    ("archive", "", &["criu_rs", "criu_sys", "criu_cli", "criu_cri"]),
+    ("cri", "", &["criu_cli", "criu_sys"]),
+    ("criu-rs", "", &["criu_cli", "criu_cri"]),
     ("criu-rs", "pages", &["operation"]),
     ("criu-rs", "lazy", &["operation"]),
 ];
 
 /// The crates without imports through the facade.
-const WITHOUT_FACADE: &[&str] = &["archive", "criu-rs", "images"];
+const WITHOUT_FACADE: &[&str] = &["archive", "cri", "criu-rs", "images"];
 
 /// Returns every breach of the rules in the sources.
 ///

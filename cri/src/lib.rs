@@ -1,1 +1,7 @@
 //! Checkpoints of pods for Kubernetes.
+
+pub mod client;
+mod error;
+pub mod proto;
+
+pub use error::{Code, Error, ErrorKind, Result};

@@ -41,14 +41,14 @@ pub enum EngineError {
         /// The name of the container.
         name: String,
         /// The reason.
-        source: criu_rs::oci::Error,
+        source: Box<criu_rs::oci::Error>,
     },
     /// CRIU did not save or restore the containers.
     #[error(transparent)]
-    Pod(PodError),
+    Pod(Box<PodError>),
     /// CRIU does not answer.
     #[error(transparent)]
-    Criu(#[from] criu_rs::Error),
+    Criu(Box<criu_rs::Error>),
     /// Images that CRIU has written cannot be read or changed.
     #[error(transparent)]
     Images(#[from] criu_images::Error),
@@ -70,6 +70,12 @@ impl EngineError {
         Self::Invalid { what: what.into(), why: why.into() }
     }
 
+    /// Makes an error of a container.
+    pub(crate) fn container(name: &str) -> impl FnOnce(criu_rs::oci::Error) -> Self + use<> {
+        let name = name.to_owned();
+        move |source| Self::Container { name, source: source.into() }
+    }
+
     /// Makes an error of a file or a directory.
     pub(crate) fn io(
         doing: &'static str,
@@ -77,6 +83,12 @@ impl EngineError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<criu_rs::Error> for EngineError {
+    fn from(error: criu_rs::Error) -> Self {
+        Self::Criu(error.into())
     }
 }
 
@@ -93,7 +105,7 @@ impl From<PodError> for EngineError {
             (Some(StopReason::Deadline(_)), _) => Self::Deadline,
             (Some(StopReason::Cancelled), _) => Self::Cancelled,
             (_, PodError::Hook(refusal)) => Self::Hook(refusal),
-            (_, error) => Self::Pod(error),
+            (_, error) => Self::Pod(error.into()),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn checkpoint(
     for running in &what.containers {
         let folder = to.join(&running.name);
         let (dump, freezer) = dump(running, &folder, options, control)
-            .map_err(|source| EngineError::Container { name: running.name.clone(), source })?;
+            .map_err(EngineError::container(&running.name))?;
         cgroups.extend(freezer);
         folders.make(folder)?;
         dumps.push(dump);
@@ -45,9 +45,7 @@ pub(super) fn checkpoint(
     let mut parts = Vec::new();
     for ((running, dump), own) in what.containers.iter().zip(&dumps).zip(&mut plain) {
         let part = dump.parts(own);
-        parts.push(
-            part.map_err(|source| EngineError::Container { name: running.name.clone(), source })?,
-        );
+        parts.push(part.map_err(EngineError::container(&running.name))?);
     }
     let mut pod = Pod::new();
     for (running, (dump, hooks)) in what.containers.iter().zip(&mut parts) {

@@ -30,19 +30,18 @@ pub(super) fn restore(
     control.left()?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(EngineError::io("open", "/dev/null"))?;
-    let of = |target: &Target| {
-        let name = target.name.clone();
-        move |source| EngineError::Container { name, source }
-    };
     let mut prepared = Vec::new();
     for target in &into.containers {
         let images = from.join(&target.name);
         let restore = prepare(target, &images, &into.state, options, null.as_fd());
-        prepared.push(restore.map_err(of(target))?);
+        prepared.push(restore.map_err(EngineError::container(&target.name))?);
     }
     let mut pod = PodRestore::new();
     for (target, restore) in into.containers.iter().zip(&prepared) {
-        pod = pod.container(&target.name, restore.for_pod().map_err(of(target))?);
+        pod = pod.container(
+            &target.name,
+            restore.for_pod().map_err(EngineError::container(&target.name))?,
+        );
     }
     if let Some(left) = control.left()? {
         pod = pod.deadline(left);

@@ -4,5 +4,6 @@ pub mod client;
 pub mod engine;
 mod error;
 pub mod proto;
+pub mod proxy;
 
 pub use error::{Code, Error, ErrorKind, Result};

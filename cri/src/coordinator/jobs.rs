@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::limits::Limits;
 use super::message::{Answer, Graph, KUBESCR, Request, Step, What};
+use super::ties::Ties;
 
 /// The number of a connection.
 pub(super) type Ticket = u64;
@@ -56,6 +57,7 @@ pub enum Event {
 pub(super) struct Jobs {
     limits: Limits,
     members: BTreeMap<String, Member>,
+    ties: Ties,
     graph: Graph,
     deeds: Vec<Deed>,
 }
@@ -65,7 +67,6 @@ struct Member {
     is_dump: bool,
     /// The last step that the member has come to.
     reached: Step,
-    needs: BTreeSet<String>,
     begun: Instant,
     waiting: Option<Waiting>,
     /// The connection that stays for as long as the operation takes.
@@ -89,7 +90,7 @@ enum State {
 
 impl Jobs {
     pub(super) fn new(limits: Limits, graph: Graph) -> Self {
-        Self { limits, members: BTreeMap::new(), graph, deeds: Vec::new() }
+        Self { limits, members: BTreeMap::new(), ties: Ties::default(), graph, deeds: Vec::new() }
     }
 
     /// Takes the request of a connection.
@@ -213,16 +214,15 @@ impl Jobs {
             let limit = self.limits.members;
             return Some(Answer::Refused(format!("{limit} members are there, the limit")));
         }
-        let mut needs: BTreeSet<String> = if needs.is_empty() {
-            self.graph.get(&id).into_iter().flatten().cloned().collect()
-        } else {
-            needs.into_iter().collect()
-        };
-        needs.remove(&id);
+        let from_graph = || self.graph.get(&id).cloned().unwrap_or_default();
+        let needs = if needs.is_empty() { from_graph() } else { needs };
+        if !self.ties.tie(&id, &needs, self.limits.members) {
+            let limit = self.limits.members;
+            return Some(Answer::Refused(format!("{limit} members are there, the limit")));
+        }
         let member = Member {
             is_dump: step == Step::PreDump,
             reached: step,
-            needs,
             begun: waiting.since,
             waiting: Some(waiting),
             held: None,
@@ -319,6 +319,7 @@ impl Jobs {
         if let Some(member) = self.members.get_mut(id) {
             member.state = State::Done;
             self.deeds.extend(member.held.take().map(Deed::Close));
+            self.untie(id);
         }
     }
 
@@ -345,32 +346,22 @@ impl Jobs {
             self.deeds.extend(member.held.take().map(Deed::Close));
             ids.push(id);
         }
+        self.untie(id);
         self.deeds.push(Deed::Note(Event::Failed { reason, ids }));
     }
 
-    /// Returns the ids of a member's job: those that dependencies of active members tie to the
-    /// member, whichever of the two depends on the other. Some may not have registered.
+    /// Returns the ids of a member's job. Some may not have registered.
     fn job(&self, id: &str) -> BTreeSet<String> {
-        let mut ties: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (id, member) in &self.members {
-            if member.state == State::Active {
-                for need in &member.needs {
-                    ties.entry(id).or_default().push(need);
-                    ties.entry(need).or_default().push(id);
-                }
-            }
+        self.ties.job(id).cloned().unwrap_or_else(|| BTreeSet::from([id.to_owned()]))
+    }
+
+    /// Unties the job of a member in which no member is active any more.
+    fn untie(&mut self, id: &str) {
+        let is_active =
+            |id: &String| self.members.get(id).is_some_and(|one| one.state == State::Active);
+        if self.ties.job(id).is_some_and(|job| !job.iter().any(is_active)) {
+            self.ties.untie(id);
         }
-        let mut job = BTreeSet::from([id.to_owned()]);
-        let mut next = vec![id];
-        while let Some(id) = next.pop() {
-            for other in ties.get(id).into_iter().flatten() {
-                if !job.contains(*other) {
-                    job.insert((*other).to_owned());
-                    next.push(other);
-                }
-            }
-        }
-        job
     }
 }
 

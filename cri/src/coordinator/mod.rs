@@ -38,6 +38,7 @@ mod member;
 mod message;
 mod script;
 mod server;
+mod ties;
 
 pub use client::Client;
 pub use error::CoordinatorError;

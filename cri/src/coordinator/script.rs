@@ -163,7 +163,7 @@ impl Config {
 
 /// Finds the last run of exactly 64 hexadecimal digits in a process's list of cgroups.
 fn container_id(cgroups: &str) -> Option<&str> {
-    let runs = cgroups.split(|c: char| !c.is_ascii_hexdigit());
+    let mut runs = cgroups.split(|c: char| !c.is_ascii_hexdigit());
     runs.rfind(|run| run.len() == 64)
 }
 

@@ -202,4 +202,6 @@ fn members_are_bounded_and_those_that_are_over_give_way() {
     let (c, answer) = table.ask("C", Step::PreDump, "");
     assert_eq!(answer, [ack(c)]);
     assert_eq!(table.jobs.members.len(), 2);
+    let (_, answer) = table.ask("D", Step::PreDump, "E:F:G");
+    assert!(answer[0].1.starts_with("refused: 2 members"), "{answer:?}");
 }

@@ -3,10 +3,12 @@
 mod join;
 mod serve;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::fault::Fault;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -14,7 +16,7 @@ use crate::word::Table;
 #[derive(Args)]
 pub(crate) struct Coordinator {
     #[command(subcommand)]
-    word: Word,
+    word: Option<Word>,
 }
 
 #[derive(Subcommand)]
@@ -41,8 +43,9 @@ Examples:
   criu-rs coordinator serve --address 192.0.2.1 --certs /etc/criu/certs
   criu-rs dump -t 4711 -D img --coordinator 192.0.2.1:8080 --coordinator-certs /etc/criu/certs \\
     --coordinator-id rank-0 --coordinator-deps rank-1:rank-2
-  criu dump -t 4711 -D img --action-script 'criu-rs coordinator join'
-                                  with criu itself and criu-coordinator.json in img or /etc/criu
+  criu dump -t 4711 -D img --action-script /opt/links/coordinator
+                                  with criu itself and criu-coordinator.json in img or /etc/criu;
+                                  `criu-rs links /opt/links` makes the link
 
 Exit status:
   0  done
@@ -51,8 +54,11 @@ Exit status:
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         match self.word {
-            Word::Serve(serve) => serve.run(name),
-            Word::Join(join) => join.run(),
+            Some(Word::Serve(serve)) => serve.run(name),
+            Some(Word::Join(join)) => join.run(),
+            // CRIU gives no arguments to an action script.
+            None if env::var_os("CRTOOLS_SCRIPT_ACTION").is_some() => join::Join::default().run(),
+            None => Err(Fault::usage("a word is missing: serve or join").into()),
         }
     }
 }

@@ -20,7 +20,8 @@ type Rows = BTreeMap<String, String>;
 /// Path of the table, from the workspace's root.
 const TABLE: &str = "cri/proto/released.txt";
 
-/// Fields that we leave out: those of Windows, and those that no part of this project reads. `Kept` holds those of the configurations.
+/// Fields that we leave out: those of Windows, and those that no part of this project reads. `Kept`
+/// holds those of the configurations.
 const LEFT_OUT: &[&str] = &[
     "ContainerConfig 16",
     "ContainerStatus 16",

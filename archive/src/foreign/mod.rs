@@ -1,7 +1,7 @@
 //! Checkpoints of tools other than CRIU: what the heads of their files say.
 //!
-//! gVisor's `runsc` writes a state file with a map of texts, QEMU a stream of migration, Firecracker
-//! a state file with its version. The heads are read, and the state after them is not.
+//! gVisor's `runsc` writes a state file with a map of texts, QEMU a stream of migration,
+//! Firecracker a state file with its version. The heads are read, and the state after them is not.
 
 mod cursor;
 mod firecracker;

@@ -94,7 +94,8 @@ impl Engine for Runsc {
         options::ALL
     }
 
-    /// Saves the sandbox. [`Moments::saved`](super::Moments::saved) is called while it stands still.
+    /// Saves the sandbox. [`Moments::saved`](super::Moments::saved) is called while it stands
+    /// still.
     fn checkpoint(
         &self,
         what: &Subject,

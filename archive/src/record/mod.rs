@@ -5,11 +5,14 @@ mod container;
 mod file;
 mod finding;
 mod gpu;
+mod here;
 mod holder;
 mod host;
 mod pod;
+mod program;
 mod state;
 mod tool;
+mod verify;
 mod words;
 
 use std::collections::HashSet;

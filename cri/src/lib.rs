@@ -1,1 +1,3 @@
 //! Checkpoints of pods for Kubernetes.
+
+pub mod kubelet;

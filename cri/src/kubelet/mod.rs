@@ -44,6 +44,7 @@ mod kubeconfig;
 mod text;
 mod tls;
 mod validity;
+mod verifier;
 mod yaml;
 
 pub use access::{Access, Source};

@@ -4,13 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use criu_archive::metadata::Time;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 use rustls_native_certs::load_native_certs;
 
 use super::access::{Access, Source, Trust};
@@ -18,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::error::ErrorKind;
 use super::text::short;
 use super::validity;
+use super::verifier::{Anybody, Listed};
 
 /// Makes the configuration of a connection.
 pub(super) fn config(access: &Access) -> Result<ClientConfig, ErrorKind> {
@@ -32,7 +29,10 @@ pub(super) fn config(access: &Access) -> Result<ClientConfig, ErrorKind> {
             roots.add_parsable_certificates(load_native_certs().certs);
             config.with_root_certificates(roots)
         }
-        Trust::Authorities(source) => config.with_root_certificates(roots(source)?),
+        Trust::Authorities(source) => {
+            let listed = Listed::new(source, certificates(source)?, provider)?;
+            config.dangerous().with_custom_certificate_verifier(Arc::new(listed))
+        }
         Trust::Anybody => {
             config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         }
@@ -138,15 +138,6 @@ fn certificate(error: &CertificateError, wanted: &ServerName<'_>) -> ErrorKind {
     }
 }
 
-fn roots(source: &Source) -> Result<RootCertStore, ErrorKind> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates(source)?);
-    if added == 0 {
-        return Err(malformed(source, "authority", "has no certificate that can be trusted"));
-    }
-    Ok(roots)
-}
-
 fn certificates(source: &Source) -> Result<Vec<CertificateDer<'static>>, ErrorKind> {
     let bytes = source.read()?;
     let found: Vec<CertificateDer<'static>> =
@@ -157,47 +148,6 @@ fn certificates(source: &Source) -> Result<Vec<CertificateDer<'static>>, ErrorKi
     Ok(found)
 }
 
-fn malformed(source: &Source, what: &str, why: &str) -> ErrorKind {
+pub(super) fn malformed(source: &Source, what: &str, why: &str) -> ErrorKind {
     ErrorKind::Malformed { what: source.name(what), why: why.to_owned() }
-}
-
-/// Accepts any certificate. The server has to have its key all the same.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

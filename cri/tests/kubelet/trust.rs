@@ -53,6 +53,11 @@ fn a_certificate_for_other_names_needs_the_name() {
     assert!(names.contains("node-1"), "{said}");
     ask(&node.endpoint(), access.server_name("node-1")).unwrap();
     ask(&node.endpoint(), access.server_name("10.0.0.7")).unwrap();
+    // In the list, and still for its own names alone.
+    access.trust_file(node.dir.join("1.cert"));
+    let said = ask(&node.endpoint(), access.server_name("node-2")).unwrap_err();
+    assert!(matches!(said.kind(), ErrorKind::WrongName { .. }), "{said}");
+    ask(&node.endpoint(), access.server_name("node-1")).unwrap();
     let said = ask(&node.endpoint(), access.server_name("a b")).unwrap_err().to_string();
     assert_eq!(said, format!("{place}: a b is no name that a certificate can be for"));
 }
@@ -63,6 +68,9 @@ fn an_expired_server_is_refused() {
     let said = ask(&node.endpoint(), &node.access()).unwrap_err();
     assert!(matches!(said.kind(), ErrorKind::NotInTime(_)), "{said}");
     assert!(said.to_string().ends_with("has expired at 2002-01-01T00:00:00Z"), "{said}");
+    let said = ask(&node.endpoint(), node.access().trust_file(node.dir.join("1.cert")));
+    let said = said.unwrap_err().to_string();
+    assert!(said.ends_with("has expired at 2002-01-01T00:00:00Z"), "{said}");
 }
 
 #[test]

@@ -1,3 +1,10 @@
 //! Checkpoints of pods for Kubernetes.
 
+pub mod client;
+pub mod engine;
+mod error;
 pub mod kubelet;
+pub mod proto;
+pub mod proxy;
+
+pub use error::{Code, Error, ErrorKind, Result};

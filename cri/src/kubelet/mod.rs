@@ -40,7 +40,7 @@ mod endpoint;
 mod error;
 mod http;
 mod kubeconfig;
-
+pub mod retention;
 mod text;
 mod tls;
 mod validity;

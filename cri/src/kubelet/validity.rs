@@ -81,7 +81,7 @@ mod tests {
         let forever = CertificateDer::from_pem_file(authority.file()).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(end(&der).unwrap().to_string(), "2002-01-01T00:00:00Z");
-        assert!(end(&forever).unwrap().to_string() > "2100".to_owned());
+        assert!(*end(&forever).unwrap().to_string() > *"2100");
         for at in 0..der.len() {
             assert_eq!(end(&der[..at]), None);
             let mut changed = der.to_vec();

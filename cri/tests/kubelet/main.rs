@@ -6,5 +6,6 @@
 mod config;
 mod hostile;
 mod node;
+mod retention;
 mod table;
 mod trust;

@@ -34,9 +34,9 @@ fn kubelet(asked: &Asked, has_gate: bool, runtime: &str) -> (u16, String) {
         return (404, format!("container {container} does not exist\n"));
     }
     let timeouts = query.into_iter().flat_map(|query| query.split('&'));
-    let timeouts = timeouts.filter_map(|pair| pair.strip_prefix("timeout="));
+    let mut timeouts = timeouts.filter_map(|pair| pair.strip_prefix("timeout="));
     // The last one wins.
-    if timeouts.last().is_some_and(|last| last.parse::<i64>().is_err()) {
+    if timeouts.next_back().is_some_and(|last| last.parse::<i64>().is_err()) {
         return text(404, "cannot parse value of timeout parameter\n");
     }
     let failed = |reason: &str| {

@@ -60,12 +60,12 @@ pub struct Access {
 /// Certificates of servers that are accepted.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Trust {
-    /// Those that the system's authorities have signed.
+    /// Certificates that the system's authorities have signed.
     #[default]
     System,
-    /// Those that these authorities have signed, or that are among them.
+    /// Certificates that these authorities have signed, or that are among them.
     Authorities(Source),
-    /// All.
+    /// Any certificate.
     Anybody,
 }
 

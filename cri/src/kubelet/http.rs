@@ -1,4 +1,4 @@
-//! One request over a connection of its own.
+//! A request over a connection of its own.
 
 use std::error::Error as _;
 use std::io;

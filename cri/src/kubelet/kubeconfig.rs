@@ -13,7 +13,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::text::short;
 use super::yaml::Node;
 
-/// One or several kubeconfig files. The first file that has a name counts for the name.
+/// Kubeconfig files: one, or several of which the first that has a name counts for the name.
 ///
 /// Servers, authorities, client certificates, tokens and files of tokens are read. Programs that
 /// fetch credentials, proxies and impersonation are refused where a context asks for them.

@@ -64,7 +64,8 @@ fn what_is_not_done_is_refused_by_name() {
     let of = |cluster: &str, user: &str| {
         let text = format!(
             "current-context: c\ncontexts: [{{name: c, context: {{cluster: a, user: b}}}}]\n\
-             clusters: [{{name: a, cluster: {{{cluster}}}}}]\nusers: [{{name: b, user: {{{user}}}}}]"
+             clusters: [{{name: a, cluster: {{{cluster}}}}}]\n\
+             users: [{{name: b, user: {{{user}}}}}]"
         );
         fs::write(&file, text).unwrap();
         Kubeconfig::read(&file).unwrap().cluster(None)

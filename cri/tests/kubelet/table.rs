@@ -44,10 +44,13 @@ fn kubelet(asked: &Asked, has_gate: bool, runtime: &str) -> (u16, String) {
     };
     match runtime {
         "" if container == "old" => failed("container old not found"),
-        "" => (200, r#"{"items":["/var/lib/kubelet/checkpoints/checkpoint-pod_ns-app-2026-11-30T12:00:00Z.tar"]}"#.to_owned()),
+        "" => (200, format!(r#"{{"items":["{PATH}"]}}"#)),
         reason => failed(reason),
     }
 }
+
+/// The archive that the kubelet names.
+const PATH: &str = "/var/lib/kubelet/checkpoints/checkpoint-pod_ns-app-2026-11-30T12:00:00Z.tar";
 
 fn ask(node: &Kubelet, name: &str) -> Result<String, Error> {
     let container: Container = name.parse().unwrap();
@@ -57,8 +60,7 @@ fn ask(node: &Kubelet, name: &str) -> Result<String, Error> {
 #[test]
 fn a_checkpoint_is_made_with_a_certificate_or_a_token() {
     let node = Node::start(|asked| kubelet(asked, true, ""));
-    let path = "/var/lib/kubelet/checkpoints/checkpoint-pod_ns-app-2026-11-30T12:00:00Z.tar";
-    assert_eq!(ask(&node.client(), "ns/pod/app").unwrap(), path);
+    assert_eq!(ask(&node.client(), "ns/pod/app").unwrap(), PATH);
     let asked = node.last();
     assert_eq!(asked.line, "POST /checkpoint/ns/pod/app HTTP/1.1\r\n");
     assert!(asked.headers.contains(&format!("host: 127.0.0.1:{}", node.port)), "{asked:?}");
@@ -76,7 +78,7 @@ fn a_checkpoint_is_made_with_a_certificate_or_a_token() {
     std::fs::write(&file, "good\n").unwrap();
     let container = "ns/pod/app".parse().unwrap();
     let saved = client.checkpoint(&container, Some(Duration::from_millis(1500))).unwrap();
-    assert_eq!(saved.path.to_str(), Some(path));
+    assert_eq!(saved.path.to_str(), Some(PATH));
     // Rounded up.
     assert_eq!(node.last().line, "POST /checkpoint/ns/pod/app?timeout=2 HTTP/1.1\r\n");
 }
@@ -175,7 +177,8 @@ fn the_api_server_is_told_apart_from_the_kubelet_behind_it() {
         });
         (code, body.to_string())
     };
-    let forbidden = r#"nodes "node-1" is forbidden: User "me" cannot create resource "nodes/proxy" in API group "" at the cluster scope"#;
+    let forbidden = "nodes \"node-1\" is forbidden: User \"me\" cannot create resource \
+        \"nodes/proxy\" in API group \"\" at the cluster scope";
     let rows = [
         (
             status(401, "Unauthorized", "Unauthorized"),
@@ -184,7 +187,8 @@ fn the_api_server_is_told_apart_from_the_kubelet_behind_it() {
         (
             status(403, "Forbidden", forbidden),
             format!(
-                "the API server forbids it (403): the right `create` on `nodes/proxy` is needed: {forbidden}"
+                "the API server forbids it (403): the right `create` on `nodes/proxy` is needed: \
+                 {forbidden}"
             ),
         ),
         (
@@ -195,7 +199,8 @@ fn the_api_server_is_told_apart_from_the_kubelet_behind_it() {
             status(
                 503,
                 "ServiceUnavailable",
-                "error trying to reach service: dial tcp 192.0.2.1:10250: connect: connection refused",
+                "error trying to reach service: dial tcp 192.0.2.1:10250: connect: connection \
+                 refused",
             ),
             "the API server cannot reach the kubelet (503): error trying to reach service: dial \
              tcp 192.0.2.1:10250: connect: connection refused"

@@ -30,19 +30,19 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// No rule wants it to go.
+    /// No rule wants the file to go.
     Keep,
-    /// A mark `.keep` is beside it.
+    /// A mark `.keep` is beside the file.
     Pinned,
-    /// It was changed lately, and a rule wants it to go.
+    /// A rule wants the file to go, and the file was changed lately.
     Young,
-    /// A process has it open, and a rule wants it to go.
+    /// A rule wants the file to go, and a process has the file open.
     Open,
-    /// It is no checkpoint that can be read.
+    /// The file is no checkpoint that can be read.
     Unread,
     /// The rules are for others.
     Other,
-    /// A rule wants it to go.
+    /// A rule wants the file to go.
     Remove(Reason),
 }
 
@@ -50,11 +50,11 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Its pod is not on this node.
+    /// The pod of the checkpoint is not on this node.
     Orphan,
-    /// It is too old.
+    /// The checkpoint is too old.
     Age,
-    /// It is too large.
+    /// The checkpoint is too large.
     Size,
     /// There are enough newer ones.
     Count(Scope),

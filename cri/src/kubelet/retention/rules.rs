@@ -10,13 +10,13 @@ use super::stored::Stored;
 /// Checkpoints for which a rule counts together.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Scope {
-    /// Those of one container.
+    /// The checkpoints of one container.
     Container,
-    /// Those of one pod, by its name.
+    /// The checkpoints of one pod, by its name.
     Pod,
-    /// Those of one namespace.
+    /// The checkpoints of one namespace.
     Namespace,
-    /// All.
+    /// All checkpoints.
     All,
 }
 

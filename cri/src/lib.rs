@@ -3,6 +3,7 @@
 pub mod client;
 pub mod engine;
 mod error;
+pub mod kubelet;
 pub mod proto;
 pub mod proxy;
 

@@ -1,6 +1,7 @@
 //! Checkpoints of pods for Kubernetes.
 
 pub mod client;
+pub mod coordinator;
 pub mod engine;
 mod error;
 pub mod kubelet;

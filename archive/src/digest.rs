@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{slice, thread};
 
 use criu_images::source::Blob;
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
 use crate::archive::Archive;
@@ -190,6 +192,28 @@ impl Job<'_> {
     }
 }
 
+impl Sha256 {
+    /// Computes the digest of bytes by reading all of them, a piece at a time. `watch` is called
+    /// with the bytes that have been read, and can stop the work.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], [`ErrorKind::Stopped`].
+    pub(crate) fn of(bytes: &Blob, watch: Watch<'_>) -> Result<Self, ErrorKind> {
+        let mut hasher = sha2::Sha256::new();
+        let mut piece = vec![0; PIECE.min(usize::try_from(bytes.len()).unwrap_or(PIECE))];
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = next(bytes, at..bytes.len(), &mut piece)?;
+            hasher.update(piece.get(..len).unwrap_or_default());
+            at += len as u64;
+            if watch(at).is_break() {
+                return Err(ErrorKind::Stopped);
+            }
+        }
+        Ok(Self(hasher.finalize().into()))
+    }
+}
+
 /// Reads the next piece, and returns its length.
 fn next(bytes: &Blob, place: Range<u64>, piece: &mut [u8]) -> std::io::Result<usize> {
     let left = usize::try_from(place.end.saturating_sub(place.start)).unwrap_or(usize::MAX);
@@ -207,6 +231,35 @@ impl fmt::Display for Sha256 {
 impl Serialize for Sha256 {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         out.collect_str(self)
+    }
+}
+
+/// The error for a text that is no SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no SHA-256, which has 64 hexadecimal digits")]
+pub struct NoSha256;
+
+impl FromStr for Sha256 {
+    type Err = NoSha256;
+
+    /// Reads 64 digits, letters in lower case.
+    fn from_str(text: &str) -> Result<Self, NoSha256> {
+        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        let mut sum = [0; 32];
+        if text.len() != 2 * sum.len() || !text.as_bytes().iter().all(is_digit) {
+            return Err(NoSha256);
+        }
+        for (byte, pair) in sum.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| NoSha256)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NoSha256)?;
+        }
+        Ok(Self(sum))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -48,6 +48,7 @@ pub mod metadata;
 pub mod oci;
 mod packing;
 mod path;
+pub mod record;
 #[cfg(feature = "registry")]
 pub mod registry;
 pub mod report;
@@ -57,7 +58,7 @@ mod watch;
 pub mod write;
 
 pub use archive::{Archive, Folder};
-pub use digest::{Digests, Sha256};
+pub use digest::{Digests, NoSha256, Sha256};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{Extracted, Extraction};
 pub use member::{Member, MemberKind};

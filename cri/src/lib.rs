@@ -1,1 +1,9 @@
 //! Checkpoints of pods for Kubernetes.
+
+pub mod client;
+pub mod engine;
+mod error;
+pub mod proto;
+pub mod proxy;
+
+pub use error::{Code, Error, ErrorKind, Result};

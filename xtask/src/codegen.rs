@@ -24,15 +24,48 @@ pub struct Schema {
     pub output: &'static str,
     /// The file of the field tables, if they are wanted.
     pub tables: Option<&'static str>,
+    /// The Rust types of strings and of messages from others.
+    pub style: Style,
+}
+
+/// The Rust types of a schema's fields.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Style {
+    /// CRIU's strings are C strings: paths and messages of any bytes except NUL. A Rust `String`
+    /// that is not UTF-8 would make its whole message unreadable, so strings become bytes.
+    Criu,
+    /// Strings of proto3 are UTF-8, and stay strings.
+    Kubernetes {
+        /// Messages that others have made. Fields of these types are `Kept<MESSAGE>`, which holds
+        /// the bytes.
+        kept: &'static [&'static str],
+        /// Messages whose `Debug` is written by hand.
+        secret: &'static [&'static str],
+    },
 }
 
 /// Every schema of the workspace.
 pub const SCHEMAS: &[Schema] = &[
-    Schema { folder: "criu-rs/proto", output: "criu-rs/src/rpc/proto.rs", tables: None },
+    Schema {
+        folder: "criu-rs/proto",
+        output: "criu-rs/src/rpc/proto.rs",
+        tables: None,
+        style: Style::Criu,
+    },
     Schema {
         folder: "images/proto",
         output: "images/src/proto/messages.rs",
         tables: Some("images/src/proto/tables.rs"),
+        style: Style::Criu,
+    },
+    Schema {
+        folder: "cri/proto",
+        output: "cri/src/proto/messages.rs",
+        tables: None,
+        style: Style::Kubernetes {
+            kept: &["PodSandboxConfig", "ContainerConfig"],
+            secret: &["AuthConfig"],
+        },
     },
 ];
 
@@ -73,13 +106,27 @@ pub fn outputs(schema: &Schema) -> Result<Vec<(&'static str, String)>, Box<dyn E
 
 /// Returns the prost types of a schema.
 fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn Error>> {
-    set.file.iter_mut().flat_map(|file| &mut file.message_type).for_each(strings_to_bytes);
+    let mut config = prost_build::Config::new();
+    let messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
+    match schema.style {
+        Style::Criu => messages.for_each(strings_to_bytes),
+        Style::Kubernetes { kept, secret } => {
+            messages.for_each(|message| keep(message, kept));
+            let Some(first) = set.file.first_mut() else { return Ok(String::new()) };
+            for name in kept {
+                let path = format!(".{}.{}", first.package(), kept_name(name));
+                config.extern_path(path, format!("super::Kept<{name}>"));
+                first.message_type.push(holder(name));
+            }
+            config.btree_map(["."]).skip_debug(secret);
+        }
+    }
     let requests: Vec<_> = set
         .file
         .into_iter()
         .map(|file| (prost_build::Module::from_protobuf_package_name(file.package()), file))
         .collect();
-    let modules = prost_build::Config::new().generate(requests)?;
+    let modules = config.generate(requests)?;
     let mut modules = modules.into_values();
     let (Some(source), None) = (modules.next(), modules.next()) else {
         return Err(format!("{}: the files must share one package", schema.folder).into());
@@ -261,8 +308,29 @@ fn camel_case(name: &str) -> String {
         .collect()
 }
 
-/// Makes bytes of strings. CRIU's strings are C strings: paths and messages of any bytes except
-/// NUL. A Rust `String` that is not UTF-8 would make its whole message unreadable.
+/// Gives the fields whose type is one of the messages `kept` the type that holds bytes.
+fn keep(message: &mut DescriptorProto, kept: &[&str]) {
+    for field in &mut message.field {
+        let (package, name) = field.type_name().rsplit_once('.').unwrap_or_default();
+        if kept.contains(&name) {
+            field.type_name = Some(format!("{package}.{}", kept_name(name)));
+        }
+    }
+}
+
+/// The name, for prost, of the type that holds a message's bytes.
+fn kept_name(name: &str) -> String {
+    format!("Kept{name}")
+}
+
+/// A message of this name. prost asks it what types with such fields can derive.
+fn holder(name: &str) -> DescriptorProto {
+    let mut bytes = FieldDescriptorProto { name: Some("bytes".into()), ..Default::default() };
+    bytes.set_type(Type::Bytes);
+    DescriptorProto { name: Some(kept_name(name)), field: vec![bytes], ..Default::default() }
+}
+
+/// Makes bytes of strings.
 fn strings_to_bytes(message: &mut DescriptorProto) {
     for field in &mut message.field {
         if field.r#type() == Type::String {

@@ -32,6 +32,7 @@ const OPENERS: &[&str] = &[
 
 /// Files that are made of others, whose documentation is written there.
 const GENERATED: &[&str] = &[
+    "cri/src/proto/messages.rs",
     "criu-rs/src/rpc/proto.rs",
     "criu-sys/src/bindings.rs",
     "images/src/proto/messages.rs",

@@ -8,6 +8,7 @@ use criu_images::source::Blob;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::digest::Sha256 as Sum;
 use crate::in_order::InOrder;
 
 /// The SHA-256 of a blob, which is also its name: `sha256:` and 64 hexadecimal digits.
@@ -66,16 +67,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
         let digits = text.strip_prefix(ALGORITHM).ok_or(InvalidDigest)?;
-        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-        if digits.len() != 64 || !digits.as_bytes().iter().all(is_digit) {
-            return Err(InvalidDigest);
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| InvalidDigest)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidDigest)?;
-        }
-        Ok(Self(bytes))
+        let sum: Sum = digits.parse().map_err(|_| InvalidDigest)?;
+        Ok(Self(sum.0))
     }
 }
 

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 
 use super::error::PagesError;
 use super::socket::{Cipher, Plain, Socket};
-use super::verifier::Verifier;
+use super::verifier::{Verifier, names};
 use crate::value::Tls;
 
 /// The TLS configuration of a server.
@@ -26,20 +26,7 @@ pub(super) struct Acceptor(Arc<ServerConfig>);
 impl Acceptor {
     /// A configuration for clients whose certificate is for a name, unless any name is accepted.
     pub(super) fn new(tls: &Tls, name: &str) -> Result<Self, PagesError> {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = verifier(tls, name, &provider)?;
-        let (chain, key) = identity(tls)?;
-        let builder = ServerConfig::builder_with_provider(provider);
-        let config = builder
-            .with_safe_default_protocol_versions()
-            .map_err(PagesError::tls)?
-            .with_client_cert_verifier(Arc::new(verifier))
-            .with_single_cert(chain, key);
-        let mut config = config.map_err(PagesError::tls)?;
-        // A ticket after the handshake ends CRIU's dump: CRIU mistakes it for an answer.
-        config.send_tls13_tickets = 0;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self(Arc::new(config)))
+        Ok(Self(Arc::new(server_config(tls, Some(name))?)))
     }
 
     /// Agrees with a client on keys, within a limit of time.
@@ -85,11 +72,64 @@ impl Handshake {
     }
 }
 
+impl Tls {
+    /// Returns rustls's configuration of a server whose clients show a certificate of the
+    /// authority, for protocols other than that of page servers. The names in the certificate are
+    /// not looked at: [`names_of`](Self::names_of) returns them.
+    ///
+    /// # Errors
+    /// [`PagesError::Tls`] and [`PagesError::File`] if a file cannot be used.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, PagesError> {
+        server_config(self, None).map(Arc::new)
+    }
+
+    /// Returns rustls's configuration of a client, for protocols other than that of page servers.
+    /// The server shows a certificate of the authority for `name`, unless
+    /// [any name](Self::any_name) is accepted.
+    ///
+    /// # Errors
+    /// [`PagesError::Tls`] and [`PagesError::File`] if a file or the name cannot be used.
+    pub fn client_config(&self, name: &str) -> Result<Arc<ClientConfig>, PagesError> {
+        client_config(self, name).map(Arc::new)
+    }
+
+    /// Returns the names in a certificate: its common name, and its alternative names that are
+    /// names of hosts.
+    ///
+    /// # Errors
+    /// [`PagesError::Tls`] if the certificate cannot be read.
+    pub fn names_of(certificate: &CertificateDer<'_>) -> Result<Vec<String>, PagesError> {
+        names(certificate).map_err(PagesError::tls)
+    }
+}
+
+fn server_config(tls: &Tls, name: Option<&str>) -> Result<ServerConfig, PagesError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = verifier(tls, name, &provider)?;
+    let (chain, key) = identity(tls)?;
+    let builder = ServerConfig::builder_with_provider(provider);
+    let config = builder
+        .with_safe_default_protocol_versions()
+        .map_err(PagesError::tls)?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(chain, key);
+    let mut config = config.map_err(PagesError::tls)?;
+    // A ticket after the handshake ends CRIU's dump: CRIU mistakes it for an answer.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
 /// Returns a client's end of TLS with a server whose certificate is for a name, unless any name is
 /// accepted. It is made before connecting: CRIU's server accepts only one connection.
 pub(super) fn client(tls: &Tls, name: &str) -> Result<ClientConnection, PagesError> {
+    let config = client_config(tls, name)?;
+    ClientConnection::new(Arc::new(config), parse_name(name)?).map_err(PagesError::tls)
+}
+
+fn client_config(tls: &Tls, name: &str) -> Result<ClientConfig, PagesError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = verifier(tls, name, &provider)?;
+    let verifier = verifier(tls, Some(name), &provider)?;
     let (chain, key) = identity(tls)?;
     let builder = ClientConfig::builder_with_provider(provider);
     let config = builder
@@ -100,8 +140,7 @@ pub(super) fn client(tls: &Tls, name: &str) -> Result<ClientConnection, PagesErr
         .with_client_auth_cert(chain, key);
     let mut config = config.map_err(PagesError::tls)?;
     config.resumption = Resumption::disabled();
-    let name = parse_name(name)?;
-    ClientConnection::new(Arc::new(config), name).map_err(PagesError::tls)
+    Ok(config)
 }
 
 /// Agrees with a server on keys, within [`HANDSHAKE`].
@@ -124,8 +163,13 @@ fn encrypt_within(
     socket.set_timeout(None).map_err(PagesError::socket("set up the connection"))
 }
 
-/// Returns the verifier for the peer's certificates.
-fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier, PagesError> {
+/// Returns the verifier for the peer's certificates: for a name, unless there is none or any name is
+/// accepted.
+fn verifier(
+    tls: &Tls,
+    name: Option<&str>,
+    provider: &CryptoProvider,
+) -> Result<Verifier, PagesError> {
     let path = tls.ca.as_deref().unwrap_or(Path::new("/etc/pki/CA/cacert.pem"));
     let authorities = pem_items::<CertificateDer<'static>>(path)?;
     let revoked = match &tls.revoked {
@@ -136,7 +180,7 @@ fn verifier(tls: &Tls, name: &str, provider: &CryptoProvider) -> Result<Verifier
         Some(path) => pem_items::<CertificateRevocationListDer<'static>>(path)?,
         None => Vec::new(),
     };
-    let name = if tls.any_name { None } else { Some(parse_name(name)?) };
+    let name = name.filter(|_| !tls.any_name).map(parse_name).transpose()?;
     let algorithms = provider.signature_verification_algorithms;
     Verifier::new(&authorities, &lists, name, algorithms).map_err(|(what, error)| {
         let place = if what == "authority" { Some(path) } else { revoked };

@@ -87,6 +87,13 @@ impl Verifier {
     }
 }
 
+/// Returns the names in a certificate: its common name, and the alternative names of hosts.
+pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, webpki::Error> {
+    let certificate = EndEntityCert::try_from(certificate)?;
+    let common = common_name(certificate.subject());
+    Ok(common.into_iter().chain(certificate.valid_dns_names()).map(str::to_owned).collect())
+}
+
 /// Checks that a certificate is for a name: one of its alternative names, or for a host without
 /// any, its common name.
 fn is_for(certificate: &EndEntityCert<'_>, name: &ServerName<'_>) -> Result<(), Error> {

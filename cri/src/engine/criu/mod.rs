@@ -1,0 +1,82 @@
+//! CRIU as an engine, for containers of runc and of those that do as it does.
+
+mod checkpoint;
+mod options;
+mod restore;
+
+use std::path::Path;
+
+use super::Engine;
+use super::control::Control;
+use super::error::EngineError;
+use super::facts::Facts;
+use super::options::{EngineOption, Options};
+use super::outcome::{Saved, Started};
+use super::record::{Finding, Host, Record, Tool};
+use super::subject::{Place, Subject};
+
+/// CRIU, which saves the processes of each container into a folder of its own.
+///
+/// A checkpoint freezes all containers by their cgroups, and has CRIU dump them side by side as
+/// runc would: with the same names for what lies outside, and `descriptors.json` beside the images.
+/// runc and containerd can restore it. Each container needs a freezer cgroup, of version 1 or 2.
+#[derive(Clone, Debug)]
+pub struct Criu {
+    criu: criu_rs::Criu,
+}
+
+impl Criu {
+    /// The kind of the tool in a record.
+    pub const KIND: &'static str = "criu";
+
+    /// Makes an engine of a criu. A single connection is refused by the operations, because each
+    /// container takes one of its own.
+    pub fn new(criu: criu_rs::Criu) -> Self {
+        Self { criu }
+    }
+}
+
+impl Engine for Criu {
+    fn tool(&self) -> Result<Tool, EngineError> {
+        let version = self.criu.version()?.to_string();
+        Ok(Tool { kind: Self::KIND.into(), version, ..Tool::default() })
+    }
+
+    fn options(&self) -> &'static [EngineOption] {
+        options::ALL
+    }
+
+    fn checkpoint(
+        &self,
+        what: &Subject,
+        to: &Path,
+        options: &Options,
+        control: &Control<'_>,
+    ) -> Result<Vec<Saved>, EngineError> {
+        checkpoint::checkpoint(&self.criu, what, to, options, control)
+    }
+
+    fn restore(
+        &self,
+        from: &Path,
+        record: &Record,
+        into: &Place,
+        options: &Options,
+        control: &Control<'_>,
+    ) -> Result<Vec<Started>, EngineError> {
+        restore::restore(&self.criu, from, record, into, options, control)
+    }
+
+    fn inspect(&self, from: &Path) -> Result<Facts, EngineError> {
+        let set = criu_images::ImageSet::open(from)?;
+        let checkpoint = set.checkpoint()?;
+        let mut facts = Facts::default();
+        facts.add("image version", checkpoint.inventory().img_version.to_string());
+        facts.add("processes", checkpoint.tasks().count().to_string());
+        Ok(facts)
+    }
+
+    fn verify(&self, _record: &Record, _host: &Host, _from: &Path) -> Vec<Finding> {
+        Vec::new()
+    }
+}

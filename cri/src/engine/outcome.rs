@@ -1,0 +1,34 @@
+//! The results of checkpoints and restores.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use criu_rs::Pid;
+
+/// A container that an engine has saved.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The name of the container in its pod.
+    pub name: String,
+    /// The folder with its files, relative to the directory of the checkpoint. Containers that a
+    /// tool saves together have the same folder.
+    pub folder: PathBuf,
+    /// The time for which the container stood still.
+    pub frozen: Duration,
+    /// The options of the tool that were used, as a user of the tool would write them. A restore
+    /// may need them, too.
+    pub arguments: Vec<String>,
+}
+
+/// A container that an engine has restored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Started {
+    /// The name of the container in the checkpoint.
+    pub name: String,
+    /// The runtime's id of the container.
+    pub id: String,
+    /// The first process of the container, seen from this process. `None` if the engine hides it.
+    pub pid: Option<Pid>,
+}

@@ -300,6 +300,7 @@ pub(crate) const OURS: &[&str] = &[
     "coordinator-certs",
     "coordinator-deps",
     "coordinator-id",
+    "coordinator-net",
     "coordinator-timeout",
     "criu",
     "deadline",

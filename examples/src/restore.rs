@@ -23,6 +23,7 @@ use crate::keys::KeyArgs;
 use crate::later::Later;
 use crate::options::{
     Apply, Cgroups, Common, Coordinated, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
+    ShutNetwork,
 };
 use crate::output::{Output, micros};
 use crate::parent::Parent;
@@ -60,6 +61,8 @@ pub(crate) struct Program {
     registry: RegistryArgs,
     #[command(flatten)]
     coordinated: Coordinated,
+    #[command(flatten)]
+    shut_network: ShutNetwork,
     #[command(flatten)]
     reach: Reach,
 }
@@ -158,7 +161,8 @@ first.
         let pages = self.later.pages(&held, output)?;
         let progress = Progress::of_time("restoring");
         let begun = Instant::now();
-        let mut member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
+        let member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
+        let mut member = self.shut_network.given_to(member)?;
         let run = |hooks: &mut dyn Hooks| match &pages {
             None => {
                 let restored = drive.run(restore.start(&criu), hooks, &progress, &log);

@@ -1,5 +1,6 @@
 //! Options of dump and restore that make them members of a distributed job.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,6 +54,27 @@ impl Coordinated {
         let needs = needs.split(':').filter(|need| !need.is_empty());
         let member = Member::new(client, id, needs).map_err(refused)?;
         Ok(Some(member.cancel(cancel)))
+    }
+}
+
+/// The network of a restore that is a member of a distributed job.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "A job on several nodes")]
+pub(crate) struct ShutNetwork {
+    /// Drop all packets in this network namespace, into which the tasks are restored, until all
+    /// members are restored: an end of a connection that is there first would be reset
+    #[arg(long, value_name = "FILE", requires = "coordinator")]
+    coordinator_net: Option<PathBuf>,
+}
+
+impl ShutNetwork {
+    /// Gives the network to the member.
+    pub(crate) fn given_to(&self, member: Option<Member>) -> Result<Option<Member>, Fault> {
+        let Some(path) = &self.coordinator_net else { return Ok(member) };
+        let file = File::open(path).map_err(|error| {
+            Fault::usage(format!("--coordinator-net: {}: {error}", path.display()))
+        })?;
+        Ok(member.map(|member| member.shut_network(file)))
     }
 }
 

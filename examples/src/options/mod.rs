@@ -17,7 +17,7 @@ pub(crate) use cgroups::{Cgroups, CgroupsSaved};
 pub use common::criu_program;
 pub(crate) use common::{Common, Reach};
 pub(crate) use coordinator::{
-    Coordinated, TIMEOUT, client as coordinator_client, tls as certificates,
+    Coordinated, ShutNetwork, TIMEOUT, client as coordinator_client, tls as certificates,
 };
 pub(crate) use copies::Notice;
 pub(crate) use dump::{DumpOnly, Existing, Images, Saved};

@@ -283,6 +283,15 @@ impl Secured {
     }
 }
 
+impl Secured {
+    /// Makes a restore a member whose network is shut until both are restored.
+    fn join_shut(&self, command: Command, nodes: &Nodes, node: usize) -> Command {
+        let mut command = self.join(command, node);
+        command.args(["--coordinator-net", &nodes.net(node)]);
+        command
+    }
+}
+
 fn one_moment(lab: &Lab) {
     let job = Secured::start(lab);
     let nodes = Nodes::new();
@@ -302,7 +311,7 @@ fn one_moment(lab: &Lab) {
     end(&mut targets);
     drop(nodes);
     let nodes = Nodes::new();
-    both(|node| job.join(restore(lab, &nodes, node), node)).iter().for_each(Ran::done);
+    both(|node| job.join_shut(restore(lab, &nodes, node), &nodes, node)).iter().for_each(Ran::done);
     restored(lab, &mut targets);
     for _ in 0..3 {
         all_go_on(&targets);
@@ -332,7 +341,7 @@ fn control(lab: &Lab) {
     end(&mut targets);
     drop(nodes);
     let (job, nodes) = (Secured::start(lab), Nodes::new());
-    both(|node| job.join(restore(lab, &nodes, node), node)).iter().for_each(Ran::done);
+    both(|node| job.join_shut(restore(lab, &nodes, node), &nodes, node)).iter().for_each(Ran::done);
     restored(lab, &mut targets);
     let before = targets[1].count();
     let goes_on = within(Duration::from_secs(1), || targets[1].count() > before);

@@ -1,4 +1,4 @@
-//! The program `criu-rs`: one word for each thing a person does with CRIU.
+//! The program `criu-rs`: one word for each thing a person does with CRIU; and `criu-cri-proxy`.
 //!
 //! The library under it is the crate `criu-rs`; this crate's own functions are for its program and
 //! its short examples, and change with them.
@@ -19,6 +19,7 @@
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
 //! new_file        files that appear when they are complete; `target`, where an output goes
+//! cri_proxy       the program `criu-cri-proxy`
 //! settings        options from CRIU's configuration files
 //! push  pull      images in registries and layouts: `remote` opens them
 //! held            images that CRIU restores from, laid out of an archive
@@ -30,6 +31,7 @@ mod check;
 mod config;
 mod confine;
 mod container;
+mod cri_proxy;
 mod crit;
 mod descriptors;
 mod drive;
@@ -81,6 +83,7 @@ mod words;
 mod work;
 mod working_set;
 
+pub use cri_proxy::criu_cri_proxy;
 pub use exit::{Codes, Exit};
 pub use fault::Fault;
 pub use options::criu_program;

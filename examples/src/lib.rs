@@ -30,6 +30,7 @@ mod check;
 mod config;
 mod confine;
 mod container;
+mod cri;
 mod crit;
 mod descriptors;
 mod drive;

@@ -98,8 +98,8 @@ impl Restore {
 
     /// Has the engine pull the image of the root file system.
     ///
-    /// containerd pulls a missing image itself when it restores, but without its settings for
-    /// registries, and so reaches neither mirrors nor registries that want credentials.
+    /// containerd pulls the image itself when it restores, without its settings for registries.
+    /// A pull by the settings fails here, before there is a pod.
     fn fetch_base(
         &self,
         engine: &Engine,

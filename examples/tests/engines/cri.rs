@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use criu_lab::engines::{Containerd, Node, Podman, Said, finish};
+use criu_lab::certs::{Authority, Wanted};
+use criu_lab::engines::{Containerd, ContainerdWanted, Node, Podman, Said, finish};
 use criu_lab::registry::{Registry, RegistryWanted};
 use criu_lab::soon;
 use serde_json::Value;
@@ -19,12 +19,22 @@ pub const TESTS: &[Case] = &[
 /// A container goes from one node to another through a registry, with one command each.
 fn moves(bed: &Bed) {
     let node = Node::join();
-    let address = Some(Node::SANDBOX);
-    let wanted = RegistryWanted { address, ..RegistryWanted::default() };
+    let authority = Authority::new(&bed.dir("ca"));
+    let names = [Node::SANDBOX];
+    let signed =
+        authority.sign(1, &Wanted { names: &names, common: "registry", ..Wanted::default() });
+    let wanted = RegistryWanted {
+        address: Some(Node::SANDBOX),
+        tls: Some((&*signed.certificate, &*signed.key)),
+        ..RegistryWanted::default()
+    };
     let registry = Registry::with(&bed.dir("registry"), &wanted);
     let podman = Podman::new(bed);
     let (image, pause) = (podman.push(&registry), podman.push_pause(&registry));
-    let one = Containerd::start(bed, &pause);
+    // containerd pulls images of checkpoints as if no registry were configured.
+    let ca = text(&signed.ca);
+    let wanted = ContainerdWanted { authority: Some(ca.as_ref()), node: None };
+    let one = Containerd::with(bed, &pause, &wanted);
     one.pull(&image).unwrap();
     let pod = one.pod("web");
     let id = pod.run("c", &image, &[]).unwrap();
@@ -42,15 +52,15 @@ fn moves(bed: &Bed) {
     assert!(table.contains("tests/web") && table.contains(&image), "{table}");
 
     let name = registry.name("moved:1");
-    let words = ["cri", "checkpoint", "tests/web/c", &name, "--plain-http", "--json"];
+    let words = ["cri", "checkpoint", "tests/web/c", &name, "--ca", ca, "--json"];
     let saved = json(program(&[&words[..], &["--endpoint", text(&socket)]].concat()));
     assert_eq!(steps(&saved), ["find", "save", "check", "send"], "{saved}");
     pod.counts_beyond(&id, "c", counted);
     pod.remove(&id).unwrap();
 
-    let two = Containerd::start_on(&node, bed, &pause);
+    let two = Containerd::with(bed, &pause, &ContainerdWanted { node: Some(&node), ..wanted });
     let mut command = node.command(Path::new(PROGRAM));
-    let words = ["cri", "restore", &name, "--plain-http", "--json", "--endpoint"];
+    let words = ["cri", "restore", &name, "--ca", ca, "--json", "--endpoint"];
     let restored = json(finish(command.args(words).arg("/run/containerd.sock")));
     assert_eq!(
         steps(&restored),
@@ -67,7 +77,75 @@ fn moves(bed: &Bed) {
 
 /// Mistakes and refusals have their message and their exit status, and nothing is left of them.
 fn refusals(bed: &Bed) {
-    let _ = bed;
+    let registry = Registry::start(&bed.dir("registry"));
+    let podman = Podman::new(bed);
+    let image = podman.push(&registry);
+    let engine = Containerd::start(bed, &podman.push_pause(&registry));
+    engine.pull(&image).unwrap();
+    let pod = engine.pod("web");
+    let id = pod.run("c", &image, &[]).unwrap();
+    let counted = pod.counts_beyond(&id, "c", 3);
+    let socket = engine.socket();
+    let cri = |words: &[&str]| {
+        let end = ["--endpoint", text(&socket)];
+        program(&[&["cri"], words, &end].concat())
+    };
+    let place = bed.dir("place");
+    let archive = place.join("c.tar");
+    let is_empty = |place: &Path| fs::read_dir(place).unwrap().next().is_none();
+
+    // A pod, which this engine does not save.
+    let said = cri(&["checkpoint", "web", &format!("{}/pod/", place.display())]).failed();
+    assert!(said.contains("CheckpointPod: not implemented") && said.contains("criu-cri-proxy"));
+    for (words, wanted) in [
+        (&["checkpoint", "nobody", text(&archive)][..], "no pod and no container is named nobody"),
+        (&["checkpoint", "c", text(&place)], "is a directory: name the archive"),
+        (&["checkpoint", "c", "/nowhere/c.tar"], "/nowhere"),
+        (&["checkpoint", "c", text(&archive), "--option", "a=b"], "--option"),
+        (&["restore", text(&archive)], "c.tar"),
+    ] {
+        let said = cri(words).failed();
+        assert!(said.contains(wanted), "{words:?}: {said}");
+        assert!(is_empty(&place), "{words:?}");
+    }
+    // The engine learns of the deadline, and an archive that is there stays as it was.
+    fs::write(&archive, "old").unwrap();
+    let said = cri(&["checkpoint", &id[..8], "127.0.0.1:1/closed:1"]).failed();
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+    assert_eq!(fs::read(&archive).unwrap(), b"old");
+    pod.counts_beyond(&id, "c", counted);
+    let said = cri(&["checkpoint", "web/c", text(&archive)]).done();
+    assert_eq!(said, "");
+    pod.counts_beyond(&id, "c", counted);
+    let shown = program(&["inspect", text(&archive)]).done();
+    assert!(shown.contains("nc -l -p 7007"), "{shown}");
+
+    // Without the image there is no container, and then no pod.
+    let strange = bed.dir.join("strange.json");
+    fs::write(&strange, r#"{"metadata": {"name": "again"}, "log_direktory": "/"}"#).unwrap();
+    let said = cri(&["restore", text(&archive), "--pod-config", text(&strange)]).failed();
+    assert!(said.contains("the field log_direktory is unknown"), "{said}");
+    let logs = bed.dir.join("logs");
+    let config = r#"{"metadata": {"name": "again", "namespace": "n", "uid": "u"},
+        "linux": {"security_context": {"namespace_options": {"network": 2, "pid": 1}}},
+        "log_directory": "LOGS"}"#;
+    fs::write(&strange, config.replace("LOGS", text(&logs))).unwrap();
+    let broken = bed.dir.join("container.json");
+    // The dump has paths that are hidden, and this container has none.
+    fs::write(&broken, r#"{"metadata": {"name": "c"}, "log_path": "c.log"}"#).unwrap();
+    let configs = ["--pod-config", text(&strange), "--container-config", text(&broken)];
+    let said = cri(&[&["restore", text(&archive)], &configs[..]].concat()).failed();
+    assert!(said.contains("StartContainer"), "{said}");
+    let listed = json(cri(&["list", "--all", "--json"]));
+    assert_eq!(listed["pods"].as_array().unwrap().len(), 1, "{listed}");
+    assert!(!logs.exists());
+
+    // With what the archive tells, the same pod comes.
+    let restored = json(cri(&["restore", text(&archive), "--json", configs[0], configs[1]]));
+    counts_on(&logs.join("c.log"), counted);
+    let listed = json(cri(&["list", "--json"]));
+    assert_eq!(listed["pods"][0]["id"], restored["sandbox"], "{listed}");
+    assert_eq!(listed["pods"][0]["containers"][0]["id"], restored["id"], "{listed}");
 }
 
 fn steps(facts: &Value) -> Vec<&str> {
@@ -91,6 +169,3 @@ fn counts_on(log: &Path, least: u64) {
     let first = last();
     assert!(soon(|| last() > first), "the count stays at {first}");
 }
-
-#[allow(unused)]
-fn unused(_: Command) {}

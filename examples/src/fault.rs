@@ -8,7 +8,6 @@ use criu_rs::{End, Error, Failure, SystemError};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 
-use crate::cri;
 use crate::exit::Exit;
 use crate::hints;
 use crate::shown::one_line;
@@ -32,7 +31,12 @@ pub enum Fault {
         source: io::Error,
     },
     /// A call to an engine of Kubernetes failed.
-    Cri(Box<criu_cri::Error>),
+    Cri {
+        /// The error.
+        error: Box<criu_cri::Error>,
+        /// Advice in the options of the word that failed.
+        hints: fn(&criu_cri::Error) -> Option<&'static str>,
+    },
     /// CRIU failed, or the library that drives it.
     Criu {
         /// The error.
@@ -75,7 +79,7 @@ impl Fault {
             Self::NoCriu => Exit::NoCriu,
             Self::Interrupted(_) => Exit::Stopped,
             Self::System { .. } | Self::Failed(_) => Exit::Failed,
-            Self::Cri(error) => match error.kind() {
+            Self::Cri { error, .. } => match error.kind() {
                 criu_cri::ErrorKind::Deadline(_) => Exit::Stopped,
                 _ => Exit::Failed,
             },
@@ -100,7 +104,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoCriu => Some(hints::NO_CRIU),
-            Self::Cri(error) => cri::advice(error),
+            Self::Cri { error, hints } => hints(error),
             Self::Criu { error, hints, .. } => hints(error),
             _ => None,
         }
@@ -147,7 +151,7 @@ impl Fault {
         match self {
             Self::Usage(what) | Self::Failed(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
-            Self::Cri(error) => error.to_string(),
+            Self::Cri { error, .. } => error.to_string(),
             Self::Interrupted(signal) => format!("stopped by {signal}"),
             Self::System { doing, source } => format!("cannot {doing}: {source}"),
             Self::Criu { error, .. } => match &**error {

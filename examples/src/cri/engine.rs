@@ -126,11 +126,11 @@ impl Engine {
 
 /// Makes the fault of a failed call.
 fn fault(error: Error) -> Fault {
-    Fault::Cri(Box::new(error))
+    Fault::Cri { error: Box::new(error), hints: advice }
 }
 
 /// Returns what to do about a failed call, in the options of this program.
-pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+fn advice(error: &Error) -> Option<&'static str> {
     match error.kind() {
         ErrorKind::Connect(source) if source.kind() != std::io::ErrorKind::PermissionDenied => {
             Some("start the engine, or name its socket with --endpoint")

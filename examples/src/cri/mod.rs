@@ -13,8 +13,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use engine::advice;
-
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 

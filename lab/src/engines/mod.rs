@@ -11,7 +11,7 @@ mod podman;
 mod tools;
 mod workload;
 
-pub use containerd::{Containerd, PodHandle};
+pub use containerd::{Containerd, ContainerdWanted, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
 pub use node::Node;

@@ -6,13 +6,17 @@
 mod containerd;
 mod cri;
 mod grpc;
+mod outside;
 mod podman;
+mod proxy;
 mod tools;
 mod workload;
 
 pub use containerd::{Containerd, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
+pub use outside::{Asked, Outcome, Outside, OutsideEngine, client};
 pub use podman::Podman;
+pub use proxy::CriProxy;
 pub use tools::{Said, Tool, finish};
 pub use workload::{WORDS, root_file_system};

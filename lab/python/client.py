@@ -90,7 +90,7 @@ class Method:
         if name.startswith("/"):
             # A method of nobody: its messages are bytes, which are given in base64.
             self.request = self.answer = None
-            self.has_many = False
+            self.has_many = name.endswith("/Many")
             path = name
         else:
             service, method = find(name)

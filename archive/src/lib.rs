@@ -38,6 +38,7 @@ pub mod crypt;
 mod digest;
 mod error;
 mod extract;
+pub mod foreign;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod in_order;

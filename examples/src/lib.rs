@@ -8,7 +8,7 @@
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
 //! dump  pre_dump  restore  start  check  preflight  page_server  lazy_pages
 //! tool            words that clap reads; `work` that takes long, `keys` of encrypted archives
-//! archive  container  inspect  crit  links  shell      `runtime_args`: options of runc and crun
+//! tool            words that clap reads; `work` that takes long, `keys` of encrypted archives
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
@@ -57,6 +57,7 @@ mod own;
 mod page_server;
 mod parent;
 mod places;
+mod pod;
 mod pre_dump;
 mod preflight;
 mod program;

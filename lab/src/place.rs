@@ -157,6 +157,17 @@ pub fn unpacked(program: &str) -> PathBuf {
     path
 }
 
+/// gVisor's `runsc`, which `cargo xtask setup --tests` has unpacked beside the runtimes.
+///
+/// # Panics
+/// Panics if it is missing.
+#[track_caller]
+pub fn runsc() -> PathBuf {
+    let path = target_dir().join("runtimes/trixie/usr/bin/runsc");
+    assert!(path.exists(), "{} is missing: {SETUP}", path.display());
+    path
+}
+
 /// A program that `cargo xtask setup --tests` has unpacked beside the container engines, such as
 /// `docker-registry`.
 ///

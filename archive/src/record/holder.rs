@@ -1,5 +1,6 @@
 //! The directory or archive that holds a record and its files.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,14 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criu_images::source::Blob;
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
+use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 
+use super::engines::MANIFEST;
 use super::file::is_local;
 use crate::archive::Archive;
-use crate::beside::DIRECTORY;
+use crate::beside::{DIRECTORY, LISTED};
+use crate::bounds;
 use crate::error::{Error, ErrorKind, Fault, Result};
+use crate::member::MemberKind;
 use crate::path;
 
 /// The directory or archive that holds a record and its files. A directory is held: its files are
@@ -103,6 +108,38 @@ impl Holder {
         }
     }
 
+    /// Lists everything below the record's directory that is no directory: the path, and true for a
+    /// regular file. A file whose name is not UTF-8 is listed with a replacement in its name, as no
+    /// regular file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; [`ErrorKind::TooMany`] above [`MEMBERS`](crate::bounds::MEMBERS), and for
+    /// directories that are nested more than 64 deep.
+    pub fn files(&self) -> Result<Vec<(String, bool)>> {
+        let mut found = Vec::new();
+        match &self.place {
+            Place::Directory(directory) => {
+                let listed = list(directory, "", 0, &mut found);
+                listed.map_err(|fault| Error::new(&*self.name, fault))?;
+            }
+            Place::Archive(archive, folder) => {
+                let top = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+                for member in archive.members() {
+                    let Some(path) = member.path().strip_prefix(&top) else { continue };
+                    match member.kind() {
+                        MemberKind::Directory => {}
+                        MemberKind::File | MemberKind::HardLink(_) => {
+                            found.push((path.to_owned(), true));
+                        }
+                        _ => found.push((path.to_owned(), false)),
+                    }
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// Makes the error of a file here.
     pub(super) fn fault(&self, path: &str, fault: impl Into<Fault>) -> Error {
         Error::new(&*self.name, fault.into().of(path))
@@ -126,6 +163,63 @@ fn regular(directory: &OwnedFd, path: &str) -> Result<Option<Blob>, ErrorKind> {
     Ok(Some(Blob::try_from(file)?))
 }
 
+/// Adds what is in a directory to a list.
+fn list(
+    held: &OwnedFd,
+    path: &str,
+    depth: usize,
+    found: &mut Vec<(String, bool)>,
+) -> Result<(), Fault> {
+    if depth > MAX_DEPTH {
+        let limit = MAX_DEPTH as u64;
+        return Err(
+            Fault::from(ErrorKind::TooMany { what: "levels of directories", limit }).of(path)
+        );
+    }
+    let mut directory = Dir::openat(held, ".", LISTED, Mode::empty()).map_err(fault)?;
+    let mut below = Vec::new();
+    for entry in directory.iter() {
+        let entry = entry.map_err(fault)?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let limit = bounds::MEMBERS.get();
+        if (found.len() + below.len()) as u64 >= limit {
+            return Err(ErrorKind::TooMany { what: "files", limit }.into());
+        }
+        // Not every file system tells the kind of an entry.
+        let kind = match entry.file_type() {
+            Some(kind) => kind,
+            None => kind_of(held, name)?,
+        };
+        let known = name.to_str();
+        let path = path::join(path, &name.to_string_lossy());
+        match (kind, known) {
+            (Type::Directory, Ok(name)) => below.push((path, name.to_owned())),
+            (kind, known) => found.push((path, kind == Type::File && known.is_ok())),
+        }
+    }
+    for (path, name) in below {
+        let inner = openat2(held, &*name, how(DIRECTORY)).map_err(fault)?;
+        list(&inner, &path, depth + 1, found)?;
+    }
+    Ok(())
+}
+
+fn kind_of(directory: &OwnedFd, name: &CStr) -> Result<Type, Fault> {
+    let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(fault)?;
+    Ok(match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => Type::File,
+        SFlag::S_IFDIR => Type::Directory,
+        _ => Type::Symlink,
+    })
+}
+
+fn fault(error: Errno) -> Fault {
+    io::Error::from(error).into()
+}
+
 /// Stays below the directory, and follows no link.
 fn how(flags: OFlag) -> OpenHow {
     OpenHow::new()
@@ -133,5 +227,8 @@ fn how(flags: OFlag) -> OpenHow {
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS)
 }
 
+/// Deepest directory below the record's.
+const MAX_DEPTH: usize = 64;
+
 /// Names of manifests, the most telling one first.
-const MANIFESTS: &[&str] = &[super::RECORD];
+const MANIFESTS: &[&str] = &[super::RECORD, MANIFEST];

@@ -1,6 +1,6 @@
 //! The machine of a checkpoint, and the machine here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,9 +70,9 @@ pub struct Cpu {
 words! {
     /// Version of the control groups of a machine.
     CgroupVersion {
-        /// One hierarchy for each controller.
+        /// A hierarchy for each controller.
         V1 = "v1",
-        /// One hierarchy for all.
+        /// A hierarchy for all controllers.
         V2 = "v2",
         /// Controllers in hierarchies of their own, and the hierarchy of version 2 beside them.
         Hybrid = "hybrid",
@@ -110,6 +110,9 @@ pub struct Lsm {
     /// Set if SELinux enforces its policy; `None` without SELinux.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux_enforcing: Option<bool>,
+    /// Profiles that AppArmor has loaded, if this process may read them. Not in the record.
+    #[serde(skip)]
+    pub profiles: Option<BTreeSet<String>>,
     /// All other fields.
     #[serde(flatten)]
     pub other: Other,

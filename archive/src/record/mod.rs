@@ -2,14 +2,18 @@
 
 mod bytes;
 mod container;
+mod engines;
 mod file;
 mod finding;
 mod gpu;
+mod here;
 mod holder;
 mod host;
 mod pod;
+mod program;
 mod state;
 mod tool;
+mod verify;
 mod words;
 
 use std::collections::HashSet;

@@ -53,9 +53,9 @@ pub trait Moments: Send + Sync {
         Ok(())
     }
 
-    /// Called when all containers are saved and none runs on yet: the time to save what lies outside
-    /// of the checkpoint, such as files. An engine that cannot wait there calls it later, and says
-    /// so in its documentation.
+    /// Called when all containers are saved and none runs on yet: the time to save what lies
+    /// outside of the checkpoint, such as files. An engine that cannot wait there calls it later,
+    /// and says so in its documentation.
     ///
     /// # Errors
     /// An error refuses the checkpoint, and the containers run on.

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
+use criu_archive::record::Finding;
 use criu_rs::{HookError, PodError, StopReason};
 
 use super::options::OptionError;
-use super::record::Finding;
 
 /// The reason why an engine did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,19 @@ pub enum EngineError {
     /// CRIU does not answer.
     #[error(transparent)]
     Criu(Box<criu_rs::Error>),
+    /// A program of the engine failed.
+    #[error("{command}: {status}{}", after_colon(said))]
+    Tool {
+        /// The program and its command.
+        command: String,
+        /// The end of the program.
+        status: ExitStatus,
+        /// Words of the program, without control characters.
+        said: String,
+    },
+    /// The files of a checkpoint cannot be read.
+    #[error(transparent)]
+    Archive(#[from] criu_archive::Error),
     /// Images that CRIU has written cannot be read or changed.
     #[error(transparent)]
     Images(#[from] criu_images::Error),
@@ -112,4 +126,8 @@ impl From<PodError> for EngineError {
 
 fn listed(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn after_colon(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
 }

@@ -11,12 +11,15 @@ mod control;
 mod criu;
 mod error;
 mod facts;
+mod folders;
 mod options;
 mod outcome;
-mod record;
+mod runsc;
 mod subject;
 
 use std::path::Path;
+
+use criu_archive::record::{Finding, Host, Record, Tool};
 
 pub use control::{After, Control, Moments};
 pub use criu::Criu;
@@ -24,7 +27,7 @@ pub use error::EngineError;
 pub use facts::{Fact, Facts};
 pub use options::{EngineOption, OptionError, Options, Phase, Values};
 pub use outcome::{Saved, Started};
-pub use record::{Finding, Host, Record, Tool};
+pub use runsc::Runsc;
 pub use subject::{Place, Running, Sandbox, Subject, Target};
 
 /// A tool that saves the containers of a sandbox and restores them.

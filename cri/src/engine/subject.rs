@@ -1,8 +1,12 @@
 //! The containers that an engine saves, and the places into which it restores them.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Component, Path, PathBuf};
 
+use criu_archive::record::Record;
 use criu_rs::Pid;
+
+use super::error::EngineError;
 
 /// The containers of a sandbox, as they run.
 #[derive(Clone, Debug, Default)]
@@ -63,10 +67,53 @@ pub struct Target {
     pub bundle: PathBuf,
 }
 
+impl Subject {
+    /// Refuses a subject that is no pod.
+    pub(super) fn check(&self) -> Result<(), EngineError> {
+        if self.containers.is_empty() {
+            return Err(EngineError::invalid("a checkpoint", "no container, wanted one or more"));
+        }
+        let mut names = HashSet::new();
+        for Running { name, .. } in &self.containers {
+            let of = || format!("the container `{}`", name.escape_debug());
+            if !is_folder(name) {
+                return Err(EngineError::invalid(of(), "wanted a name that a folder can have"));
+            }
+            if !names.insert(name) {
+                return Err(EngineError::invalid(of(), "another container has this name, too"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Refuses a place that does not name exactly the containers of the record.
+    pub(super) fn check(&self, record: &Record) -> Result<(), EngineError> {
+        let saved: BTreeSet<&str> = record.containers.iter().map(|one| one.name.as_str()).collect();
+        let wanted: BTreeSet<&str> = self.containers.iter().map(|one| one.name.as_str()).collect();
+        let names = |names: &BTreeSet<&str>| {
+            let shown: Vec<_> = names.iter().map(|name| name.escape_debug().to_string()).collect();
+            if shown.is_empty() { "none".into() } else { shown.join(", ") }
+        };
+        if saved != wanted || wanted.len() != self.containers.len() || saved.is_empty() {
+            let why = format!("found {}, wanted {}", names(&wanted), names(&saved));
+            return Err(EngineError::invalid("the containers to restore", why));
+        }
+        match wanted.iter().find(|name| !is_folder(name)) {
+            Some(name) => {
+                let what = format!("the container `{}`", name.escape_debug());
+                Err(EngineError::invalid(what, "wanted a name that a folder can have"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Says whether a name or an id can be the name of a folder.
 pub(crate) fn is_folder(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    let is_normal = matches!(parts.next(), Some(std::path::Component::Normal(_)));
+    let is_normal = matches!(parts.next(), Some(Component::Normal(_)));
     let fits = name.len() <= MAX_NAME && !name.contains(['/', '\0']);
     is_normal && parts.next().is_none() && fits
 }

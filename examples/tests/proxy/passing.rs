@@ -1,9 +1,7 @@
 //! Calls that pass as they are.
 
-use std::time::{Duration, Instant};
-
 use criu_lab::engines::{Asked, Outcome, Outside};
-use criu_lab::within;
+use criu_lab::soon;
 use serde_json::{Value, json};
 
 use crate::Scene;
@@ -61,32 +59,35 @@ fn a_call_that_is_given_up_ends_at_the_engine() {
     let scene = Scene::new();
     let proxy = scene.proxy(&[]);
     let mut client = Outside::new(proxy.socket());
-    let begun = Instant::now();
     let id = client.begin("/test.Engine/Sleep", text("30"), &Asked::default());
-    // Seconds that the engine has slept tell the calls apart.
-    std::thread::sleep(Duration::from_millis(300));
+    have_begun(&scene, 1);
     client.cancel(id);
     assert_eq!(client.wait(id).code(), "CANCELLED");
     let asked = Asked { timeout: Some(0.3), ..Asked::default() };
     assert_eq!(client.ask("/test.Engine/Sleep", text("31"), &asked).code(), "DEADLINE_EXCEEDED");
     let mut other = Outside::new(proxy.socket());
-    other.call("Version", json!({}));
     other.begin("/test.Engine/Sleep", text("32"), &Asked::default());
     other.begin("/test.Engine/Many", text("100000"), &Asked::default());
-    std::thread::sleep(Duration::from_millis(300));
+    have_begun(&scene, 4);
     drop(other);
     let mut seen = Value::Null;
-    let have_ended = within(Duration::from_secs(10), || {
-        seen = seen_by(&mut client);
+    let have_ended = soon(|| {
+        seen = seen_by(&scene)["ended"].take();
         seen.as_array().is_some_and(|seen| seen.len() >= 4)
     });
-    assert!(have_ended && begun.elapsed() < Duration::from_secs(25), "{seen}");
+    assert!(have_ended, "{seen}");
     let cancelled = |call: &Value| call[1] == "cancelled" || call[1].as_u64() < Some(100_000);
     assert!(seen.as_array().unwrap().iter().all(cancelled), "{seen}");
 }
 
-/// The calls that the engine has seen end.
-fn seen_by(client: &mut Outside) -> Value {
+/// Waits until the engine has begun calls.
+fn have_begun(scene: &Scene, count: u64) {
+    assert!(soon(|| seen_by(scene)["begun"] == count), "{}", seen_by(scene));
+}
+
+/// The calls that the engine has seen begin and end.
+fn seen_by(scene: &Scene) -> Value {
+    let mut client = Outside::new(&scene.engine_socket());
     let bytes = client.call("/test.Engine/Seen", text("")).bytes()[0].as_str().unwrap().to_owned();
     serde_json::from_slice(&plain(&bytes)).unwrap()
 }

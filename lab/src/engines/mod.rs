@@ -6,6 +6,7 @@
 mod containerd;
 mod cri;
 mod grpc;
+mod node;
 mod outside;
 mod podman;
 mod proxy;
@@ -15,6 +16,7 @@ mod workload;
 pub use containerd::{Containerd, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
+pub use node::Node;
 pub use outside::{Asked, Outcome, Outside, OutsideEngine, client};
 pub use podman::Podman;
 pub use proxy::CriProxy;

@@ -1,8 +1,5 @@
 //! Checkpoints by CRIU: all containers at one moment, in runc's form.
 
-use std::collections::HashSet;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use criu_images::ImageSet;
@@ -13,9 +10,10 @@ use criu_rs::{AfterDump, HookResult, Pod, PodHooks};
 use super::options::{self, LAZY_MARKS};
 use crate::engine::control::{After, Control, Moments};
 use crate::engine::error::EngineError;
+use crate::engine::folders::Folders;
 use crate::engine::options::Options;
 use crate::engine::outcome::Saved;
-use crate::engine::subject::{Running, Subject, is_folder};
+use crate::engine::subject::{Running, Subject};
 
 /// Saves the containers of a subject, each into a folder of its name.
 pub(super) fn checkpoint(
@@ -25,7 +23,7 @@ pub(super) fn checkpoint(
     options: &Options,
     control: &Control<'_>,
 ) -> Result<Vec<Saved>, EngineError> {
-    check(what)?;
+    what.check()?;
     control.left()?;
     let mut folders = Folders::default();
     let (mut dumps, mut cgroups) = (Vec::new(), Vec::new());
@@ -62,7 +60,7 @@ pub(super) fn checkpoint(
     }
     let dumped = pod.dump(criu, &mut Told(control.moments))?;
     if options.is_on(LAZY_MARKS) {
-        folders.mark()?;
+        mark(&folders)?;
     }
     folders.keep();
     let arguments = options::arguments(options);
@@ -73,24 +71,6 @@ pub(super) fn checkpoint(
         arguments: arguments.clone(),
     });
     Ok(saved.collect())
-}
-
-/// Refuses a subject that cannot be saved as a pod.
-fn check(what: &Subject) -> Result<(), EngineError> {
-    if what.containers.is_empty() {
-        return Err(EngineError::invalid("a checkpoint", "no container, wanted one or more"));
-    }
-    let mut names = HashSet::new();
-    for Running { name, .. } in &what.containers {
-        let of = || format!("the container `{}`", name.escape_debug());
-        if !is_folder(name) {
-            return Err(EngineError::invalid(of(), "wanted a name that a folder can have"));
-        }
-        if !names.insert(name) {
-            return Err(EngineError::invalid(of(), "another container has this name, too"));
-        }
-    }
-    Ok(())
 }
 
 /// Returns the dump of a container, and the cgroup that it freezes.
@@ -126,44 +106,17 @@ fn above(what: &Subject) -> Result<Option<PathBuf>, EngineError> {
     }
 }
 
-/// Folders that were made for images. They are removed with this value.
-#[derive(Default)]
-struct Folders(Vec<PathBuf>);
-
-impl Folders {
-    fn make(&mut self, folder: PathBuf) -> Result<(), EngineError> {
-        let made = DirBuilder::new().mode(0o700).create(&folder);
-        made.map_err(EngineError::io("make the directory", &folder))?;
-        self.0.push(folder);
-        Ok(())
-    }
-
-    /// Marks the memory that a lazy restore brings later, where CRIU has set no mark.
-    fn mark(&self) -> Result<(), EngineError> {
-        for folder in &self.0 {
-            if !unmarked(&ImageSet::open(folder)?)?.is_empty() {
-                edit_directory(folder, &[Edit::MarkLazy]).map_err(|error| {
-                    EngineError::invalid(
-                        format!("the images in {}", folder.display()),
-                        error.to_string(),
-                    )
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn keep(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Folders {
-    fn drop(&mut self) {
-        for folder in &self.0 {
-            let _ = fs::remove_dir_all(folder);
+/// Marks the memory that a lazy restore brings later, where CRIU has set no mark.
+fn mark(folders: &Folders) -> Result<(), EngineError> {
+    for folder in folders.all() {
+        if !unmarked(&ImageSet::open(folder)?)?.is_empty() {
+            edit_directory(folder, &[Edit::MarkLazy]).map_err(|error| {
+                let what = format!("the images in {}", folder.display());
+                EngineError::invalid(what, error.to_string())
+            })?;
         }
     }
+    Ok(())
 }
 
 /// Hands the moments of a pod on.

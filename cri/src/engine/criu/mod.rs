@@ -6,13 +6,14 @@ mod restore;
 
 use std::path::Path;
 
+use criu_archive::record::{Finding, Host, Record, Tool, ToolKind};
+
 use super::Engine;
 use super::control::Control;
 use super::error::EngineError;
 use super::facts::Facts;
 use super::options::{EngineOption, Options};
 use super::outcome::{Saved, Started};
-use super::record::{Finding, Host, Record, Tool};
 use super::subject::{Place, Subject};
 
 /// CRIU, which saves the processes of each container into a folder of its own.
@@ -26,9 +27,6 @@ pub struct Criu {
 }
 
 impl Criu {
-    /// The kind of the tool in a record.
-    pub const KIND: &'static str = "criu";
-
     /// Makes an engine of a criu. A single connection is refused by the operations, because each
     /// container takes one of its own.
     pub fn new(criu: criu_rs::Criu) -> Self {
@@ -38,8 +36,7 @@ impl Criu {
 
 impl Engine for Criu {
     fn tool(&self) -> Result<Tool, EngineError> {
-        let version = self.criu.version()?.to_string();
-        Ok(Tool { kind: Self::KIND.into(), version, ..Tool::default() })
+        Ok(Tool::new(ToolKind::Criu, self.criu.version()?.to_string()))
     }
 
     fn options(&self) -> &'static [EngineOption] {

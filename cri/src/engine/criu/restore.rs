@@ -1,10 +1,10 @@
 //! Restores by CRIU: all containers or none, and all run from one moment on.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use criu_archive::record::Record;
 use criu_rs::oci::{Container, ContainerRestore};
 use criu_rs::{HookResult, PodHooks, PodRestore};
 
@@ -14,8 +14,7 @@ use crate::engine::control::{Control, Moments};
 use crate::engine::error::EngineError;
 use crate::engine::options::Options;
 use crate::engine::outcome::Started;
-use crate::engine::record::Record;
-use crate::engine::subject::{Place, Target, is_folder};
+use crate::engine::subject::{Place, Target};
 
 /// Restores each container from the folder of its name.
 pub(super) fn restore(
@@ -26,7 +25,7 @@ pub(super) fn restore(
     options: &Options,
     control: &Control<'_>,
 ) -> Result<Vec<Started>, EngineError> {
-    check(record, into)?;
+    into.check(record)?;
     control.left()?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(EngineError::io("open", "/dev/null"))?;
@@ -58,28 +57,6 @@ pub(super) fn restore(
             pid: Some(restored.pid),
         })
         .collect())
-}
-
-/// Refuses a place that does not name exactly the containers of the record.
-fn check(record: &Record, into: &Place) -> Result<(), EngineError> {
-    let saved: BTreeSet<&str> = record.containers.iter().map(|(name, _)| name.as_str()).collect();
-    let wanted: BTreeSet<&str> =
-        into.containers.iter().map(|target| target.name.as_str()).collect();
-    let names = |names: &BTreeSet<&str>| {
-        let shown: Vec<_> = names.iter().map(|name| name.escape_debug().to_string()).collect();
-        if shown.is_empty() { "none".into() } else { shown.join(", ") }
-    };
-    if saved != wanted || wanted.len() != into.containers.len() {
-        let why = format!("found {}, wanted {}", names(&wanted), names(&saved));
-        return Err(EngineError::invalid("the containers to restore", why));
-    }
-    match into.containers.iter().find(|target| !is_folder(&target.name)) {
-        Some(target) => {
-            let what = format!("the container `{}`", target.name.escape_debug());
-            Err(EngineError::invalid(what, "wanted a name that a folder can have"))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Makes what the restore of a container needs to find. Pipes of its standard streams lead to

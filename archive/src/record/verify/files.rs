@@ -1,0 +1,91 @@
+//! Checks of the files beside a record.
+
+use std::collections::HashSet;
+
+use criu_images::Severity;
+
+use crate::digest::Sha256;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::file::File;
+use crate::record::finding::{About, Finding};
+use crate::record::holder::Holder;
+use crate::record::{RECORD, Record};
+use crate::watch::Watch;
+
+pub(super) fn look(record: &Record, holder: &Holder, watch: Watch<'_>) -> Result<Vec<Finding>> {
+    let mut findings = Findings::default();
+    // Bytes of the files that are done.
+    let mut before = 0u64;
+    for file in record.all_files() {
+        let watch_all = |bytes: u64| watch(before.saturating_add(bytes));
+        match compare(file, holder, &watch_all) {
+            Ok(None) => {}
+            Ok(Some(text)) => findings.add(Severity::Error, &file.path, text),
+            Err(error) if matches!(error.kind(), ErrorKind::Stopped) => return Err(error),
+            Err(error) => findings.add(Severity::Error, &file.path, error.kind().to_string()),
+        }
+        before = before.saturating_add(file.size.unwrap_or(0));
+    }
+    match holder.files() {
+        Err(error) => {
+            let at = error.member().unwrap_or_default().to_owned();
+            findings.add(Severity::Error, &at, error.kind().to_string());
+        }
+        Ok(found) => {
+            let named: HashSet<&str> = record.all_files().map(|file| &*file.path).collect();
+            for (path, is_file) in found {
+                if !is_file {
+                    let text = "is no regular file, and no part of a checkpoint".to_owned();
+                    findings.add(Severity::Warning, &path, text);
+                } else if path != RECORD && !named.contains(&*path) {
+                    let text = "is not in the record".to_owned();
+                    findings.add(Severity::Warning, &path, text);
+                }
+            }
+        }
+    }
+    Ok(findings.finish())
+}
+
+/// Compares a file with its entry. Returns the difference in words.
+fn compare(file: &File, holder: &Holder, watch: Watch<'_>) -> Result<Option<String>> {
+    let fail = |kind| -> Error { holder.fault(&file.path, kind) };
+    let Some(bytes) = holder.bytes(&file.path)? else {
+        return Ok(Some("is missing".to_owned()));
+    };
+    if let Some(size) = file.size.filter(|size| *size != bytes.len()) {
+        return Ok(Some(format!("has {} bytes, the record says {size}", bytes.len())));
+    }
+    let Some(wanted) = file.sha256 else { return Ok(None) };
+    let found = Sha256::of(&bytes, watch).map_err(fail)?;
+    let text = format!("has the digest {found}, the record says {wanted}");
+    Ok((found != wanted).then_some(text))
+}
+
+/// Findings up to a number that somebody reads.
+#[derive(Default)]
+struct Findings {
+    all: Vec<Finding>,
+    left_out: usize,
+}
+
+impl Findings {
+    fn add(&mut self, severity: Severity, path: &str, text: String) {
+        if self.all.len() < MOST {
+            self.all.push(Finding::new(severity, About::Files, text).at(path));
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<Finding> {
+        if self.left_out > 0 {
+            let text = format!("{} more findings on files are left out", self.left_out);
+            self.all.push(Finding::new(Severity::Error, About::Files, text));
+        }
+        self.all
+    }
+}
+
+/// Most findings on files.
+const MOST: usize = 1000;

@@ -7,6 +7,7 @@
 
 mod containerd;
 mod podman;
+mod proxy;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -24,7 +25,7 @@ pub type Case = criu_lab::containers::Case<Pid, Criu>;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let suite = Suite {
-        tests: [podman::TESTS, containerd::TESTS].concat(),
+        tests: [podman::TESTS, containerd::TESTS, proxy::TESTS].concat(),
         criu: |path| Criu::at(path),
         version: |criu| criu.version().map_err(|error| error.to_string()),
     };

@@ -24,6 +24,7 @@ pub struct Containerd {
     path: String,
     /// The folder `/run` of its node.
     run: PathBuf,
+    command: Command,
 }
 
 /// The properties of a containerd.
@@ -70,15 +71,20 @@ impl Containerd {
         if let Some(authority) = wanted.authority {
             command.env("SSL_CERT_FILE", authority);
         }
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut client = None;
-        let is_up = soon(|| {
-            client = Client::new(&socket).ok();
-            client.is_some()
-        });
-        let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
-        assert!(is_up, "{}", log());
-        Self { child, client: client.unwrap(), dir, path, run }
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let (child, client) = up(&mut command, &socket, &dir);
+        Self { child, client, dir, path, run, command }
+    }
+
+    /// Kills containerd, whose containers run on, and starts it again.
+    ///
+    /// # Panics
+    /// Panics if containerd does not answer. The message is its log.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(self.socket());
+        (self.child, self.client) = up(&mut self.command, &self.run.join(SOCKET), &self.dir);
     }
 
     /// The path of the socket, as the sandbox sees the path.
@@ -146,6 +152,18 @@ impl Drop for Containerd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts containerd, and waits until it answers.
+fn up(command: &mut Command, socket: &Path, dir: &Path) -> (Child, Client) {
+    let child = command.spawn().unwrap();
+    let mut client = None;
+    let is_up = soon(|| {
+        client = Client::new(socket).ok();
+        client.is_some()
+    });
+    assert!(is_up, "{}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+    (child, client.unwrap())
 }
 
 /// A pod, which is removed when the value is dropped.

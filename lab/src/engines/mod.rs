@@ -7,7 +7,9 @@ mod containerd;
 mod cri;
 mod grpc;
 mod node;
+mod outside;
 mod podman;
+mod proxy;
 mod tools;
 mod workload;
 
@@ -15,6 +17,8 @@ pub use containerd::{Containerd, ContainerdWanted, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
 pub use node::Node;
+pub use outside::{Asked, Outcome, Outside, OutsideEngine, client};
 pub use podman::Podman;
+pub use proxy::CriProxy;
 pub use tools::{Said, Tool, finish};
 pub use workload::{WORDS, root_file_system};

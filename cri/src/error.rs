@@ -68,7 +68,7 @@ impl Error {
         }
     }
 
-    /// Something to do about the failure, if there is something.
+    /// Advice about the failure, if there is any.
     pub fn advice(&self) -> Option<&'static str> {
         match &*self.kind {
             ErrorKind::Connect(error) => Some(match error.kind() {

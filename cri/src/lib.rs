@@ -1,8 +1,10 @@
 //! Checkpoints of pods for Kubernetes.
 
 pub mod client;
+pub mod coordinator;
 pub mod engine;
 mod error;
+pub mod kubelet;
 pub mod proto;
 pub mod proxy;
 

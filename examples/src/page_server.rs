@@ -22,7 +22,7 @@ use criu_rs::pages::{Handle, Listening, PagesError, Provider, Received, Server, 
 use nix::sys::signalfd::SignalFd;
 use serde_json::json;
 
-use crate::confine::{self, Access, Place};
+use crate::confine::{self, Access, Connects, Place};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
@@ -357,7 +357,7 @@ impl PageServer {
         if self.confine == Some(false) {
             return;
         }
-        let confined = confine::confine(&self.places());
+        let confined = confine::confine(&self.places(), Connects::Never);
         if let Some(missing) = confined.missing() {
             log.line(&missing);
         }

@@ -18,6 +18,7 @@ use crate::links::Links;
 use crate::output::Output;
 use crate::page_server::PageServer;
 use crate::places::keep_files_private;
+use crate::pod::PodWord;
 use crate::pull::Pull;
 use crate::push::Push;
 use crate::shell::{Completions, Man};
@@ -39,6 +40,7 @@ const WORDS: &[Word] = &[
     tool::word::<Container>(Kind::Tool),
     tool::word::<ArchiveWord>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
+    tool::word::<PodWord>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),
     tool::word::<Push>(Kind::Tool),
     tool::word::<Pull>(Kind::Tool),

@@ -15,6 +15,7 @@ pub mod mutate;
 pub mod pack;
 pub mod page_client;
 pub mod page_server;
+pub mod record;
 pub mod rpc;
 pub mod schema;
 pub mod seeds;

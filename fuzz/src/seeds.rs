@@ -51,6 +51,9 @@ pub fn all() -> io::Result<Seeds> {
     for (number, set) in crate::working_set::seeds().into_iter().enumerate() {
         seeds.push(("working_set", number.to_string(), set));
     }
+    for (number, record) in crate::record::seeds().into_iter().enumerate() {
+        seeds.push(("record", number.to_string(), record));
+    }
     seeds.extend(archives::seeds());
     for entry in fs::read_dir(folder("archives"))? {
         let path = entry?.path();
@@ -88,7 +91,7 @@ fn found(target: &str) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// All targets.
-pub const TARGETS: [&str; 15] = [
+pub const TARGETS: [&str; 16] = [
     "archive",
     "bpf",
     "core",
@@ -100,6 +103,7 @@ pub const TARGETS: [&str; 15] = [
     "memory",
     "page_client",
     "page_server",
+    "record",
     "rpc",
     "set",
     "text",

@@ -1,4 +1,4 @@
-//! A running `docker-registry`, on a port of the loopback.
+//! A running `docker-registry`, on a port of the loopback or of another address.
 
 use std::fs;
 use std::io::Write;
@@ -13,6 +13,7 @@ use crate::wait::soon;
 #[derive(Debug)]
 pub struct Registry {
     child: Child,
+    address: String,
     port: u16,
     dir: PathBuf,
 }
@@ -24,6 +25,8 @@ pub struct RegistryWanted<'w> {
     pub tls: Option<(&'w Path, &'w Path)>,
     /// A file of `htpasswd` with users.
     pub users: Option<&'w Path>,
+    /// The address to listen on, in place of 127.0.0.1.
+    pub address: Option<&'w str>,
 }
 
 impl Registry {
@@ -52,10 +55,11 @@ impl Registry {
     /// # Errors
     /// The log of a registry that has ended.
     fn on_a_port(dir: &Path, wanted: &RegistryWanted<'_>) -> Result<Self, String> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = wanted.address.unwrap_or("127.0.0.1");
+        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
         let mut config = format!(
             "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http:\n  addr: 127.0.0.1:{port}\n",
+             http:\n  addr: {address}:{port}\n",
             dir.join("blobs").display()
         );
         if let Some((certificate, key)) = wanted.tls {
@@ -80,10 +84,10 @@ impl Registry {
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut registry = Self { child, port, dir: dir.to_owned() };
+        let mut registry = Self { child, address: address.to_owned(), port, dir: dir.to_owned() };
         let mut has_ended = false;
         let is_settled = soon(|| {
-            let listens = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            let listens = TcpStream::connect((address, port)).is_ok();
             has_ended = registry.child.try_wait().unwrap().is_some();
             has_ended || listens
         });
@@ -92,9 +96,9 @@ impl Registry {
         if has_ended { Err(log()) } else { Ok(registry) }
     }
 
-    /// The name of an image in the registry: `127.0.0.1:PORT/NAME`.
+    /// The name of an image in the registry, such as `127.0.0.1:PORT/NAME`.
     pub fn name(&self, name: &str) -> String {
-        format!("127.0.0.1:{}/{name}", self.port)
+        format!("{}:{}/{name}", self.address, self.port)
     }
 
     /// The port.

@@ -41,6 +41,10 @@ pub enum Style {
         kept: &'static [&'static str],
         /// Messages whose `Debug` is written by hand.
         secret: &'static [&'static str],
+        /// Messages and enums of this file, by its name, are read from JSON.
+        json: &'static str,
+        /// Names in JSON that differ from those in Rust, by field.
+        renamed: &'static [(&'static str, &'static str)],
     },
 }
 
@@ -65,6 +69,12 @@ pub const SCHEMAS: &[Schema] = &[
         style: Style::Kubernetes {
             kept: &["PodSandboxConfig", "ContainerConfig"],
             secret: &["AuthConfig"],
+            json: "config.proto",
+            renamed: &[
+                ("ContainerConfig.CDI_devices", "CDI_devices"),
+                ("Mount.uidMappings", "uidMappings"),
+                ("Mount.gidMappings", "gidMappings"),
+            ],
         },
     },
 ];
@@ -110,8 +120,21 @@ fn types(schema: &Schema, mut set: FileDescriptorSet) -> Result<String, Box<dyn 
     let messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
     match schema.style {
         Style::Criu => messages.for_each(strings_to_bytes),
-        Style::Kubernetes { kept, secret } => {
+        Style::Kubernetes { kept, secret, json, renamed } => {
             messages.for_each(|message| keep(message, kept));
+            let read = set.file.iter().filter(|file| file.name() == json);
+            for message in read.flat_map(|file| &file.message_type) {
+                let attribute = "#[derive(serde::Deserialize)]\n#[serde(default)]";
+                config.message_attribute(message.name(), attribute);
+                for field in message.field.iter().filter(|field| field.r#type() == Type::Bytes) {
+                    let attribute = "#[serde(deserialize_with = \"super::json::bytes\")]";
+                    let path = format!("{}.{}", message.name(), field.name());
+                    config.field_attribute(path, attribute);
+                }
+            }
+            for (field, name) in renamed {
+                config.field_attribute(field, format!("#[serde(rename = {name:?})]"));
+            }
             let Some(first) = set.file.first_mut() else { return Ok(String::new()) };
             for name in kept {
                 let path = format!(".{}.{}", first.package(), kept_name(name));

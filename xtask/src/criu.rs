@@ -156,9 +156,14 @@ pub(crate) fn of_suite(suite: &str) -> PathBuf {
     folder().join(suite).join(PROGRAM)
 }
 
+/// Returns the folder with the libcriu of Debian's stable release.
+pub(crate) fn link() -> PathBuf {
+    folder().join(STABLE).join(LINKED)
+}
+
 /// Makes a cargo, and the programs that it runs, use the libcriu of Debian's stable release.
 pub(crate) fn with_library(cargo: &mut Command) -> &mut Command {
-    let folder = folder().join(STABLE).join(LINKED);
+    let folder = link();
     let others = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let folders = iter::once(folder.clone()).chain(env::split_paths(&others));
     // Only a folder with a colon in its name cannot be in the list.

@@ -47,7 +47,6 @@ pub(crate) use image::check;
 pub(crate) use image::{chosen, only_layer};
 #[cfg(feature = "registry")]
 pub(crate) use layout::new_file;
-#[cfg(any(feature = "registry", fuzzing))]
-pub(crate) use manifest::Document;
 #[cfg(feature = "registry")]
-pub(crate) use manifest::{DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MOST, check_size, json};
+pub(crate) use manifest::{DOCKER_INDEX, DOCKER_MANIFEST, MANIFEST, MOST, check_size, json};
+pub(crate) use manifest::{Document, INDEX};

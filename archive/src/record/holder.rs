@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{self, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 
+use super::engines::MANIFEST;
 use super::file::is_local;
 use crate::archive::Archive;
 use crate::beside::{DIRECTORY, LISTED};
@@ -230,4 +231,4 @@ fn how(flags: OFlag) -> OpenHow {
 const MAX_DEPTH: usize = 64;
 
 /// Names of manifests, the most telling one first.
-const MANIFESTS: &[&str] = &[super::RECORD];
+const MANIFESTS: &[&str] = &[super::RECORD, MANIFEST];

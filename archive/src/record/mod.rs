@@ -2,6 +2,7 @@
 
 mod bytes;
 mod container;
+mod engines;
 mod file;
 mod finding;
 mod gpu;

@@ -208,7 +208,7 @@ fn tls_and_logins_are_those_of_the_registry() {
     let wanted = Wanted { names: &names, common: "registry", ..Wanted::default() };
     let signed = authority.sign(1, &wanted);
     let tls = Some((&*signed.certificate, &*signed.key));
-    let wanted = RegistryWanted { tls, users: Some(&users) };
+    let wanted = RegistryWanted { tls, users: Some(&users), ..RegistryWanted::default() };
     let server = lab::Registry::with(&directory.join("server"), &wanted);
     let image = Image::of_archive(export(&directory, 0)).unwrap();
     let name = || server.name("secret/counter:v1").parse().unwrap();

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 /// Sockets on which engines listen by default, in the order in which they are tried.
 pub const SOCKETS: [&str; 4] = [
-    "/run/criu-cri-proxy.sock",
+    "/run/criu-cri-proxy/cri.sock",
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",
     "/run/cri-dockerd.sock",

@@ -4,10 +4,12 @@
 //! reads or writes, and decoding drops the others. [`Kept`] holds the configurations that a kubelet
 //! has made, with all their bytes.
 
+mod json;
 mod kept;
 #[rustfmt::skip]
 mod messages;
 mod secret;
 
+pub use json::FromJson;
 pub use kept::Kept;
 pub use messages::*;

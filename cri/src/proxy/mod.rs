@@ -8,7 +8,7 @@
 //!
 //! Every call is passed on as it is: the path, headers, frames of the body, trailers, resets. The
 //! proxy does not decode calls, and does not know their services. The exceptions are the methods
-//! that an [`Answer`] has a part in.
+//! that an [`Answer`] has a part in, and `:authority` of clients that put a path there.
 //!
 //! All calls share one connection to the engine. It is made again when it has ended. A call that
 //! was on its way fails with `UNAVAILABLE`, and is never sent twice: the engine may have executed
@@ -19,9 +19,11 @@
 //! forward   one call                    upstream  the connection to the engine
 //! answer    the hinge for own answers   stop      the end of such an answer
 //! body      frames on their way         bounds    windows and numbers
+//! authority host names of clients that send a path
 //! ```
 
 mod answer;
+mod authority;
 mod body;
 mod bounds;
 mod call;

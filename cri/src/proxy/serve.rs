@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::answer::Answer;
+use super::authority::Named;
 use super::bounds::{
     CALLS_OF_CONNECTION, CLIENT_CONNECTION_WINDOW, CONNECTIONS, HEADERS, SEND_BUFFER, STREAM_WINDOW,
 };
@@ -160,7 +161,7 @@ async fn serve(mut stream: UnixStream, entry: Entry, desk: Arc<Desk>, tell: &Tel
         .max_concurrent_streams(CALLS_OF_CONNECTION)
         .max_header_list_size(HEADERS)
         .max_send_buf_size(SEND_BUFFER);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(Named::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     // A client that breaks off has no one to tell, and its calls have been reset.
     let is_ending = tokio::select! {

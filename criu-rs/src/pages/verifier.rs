@@ -91,7 +91,8 @@ impl Verifier {
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, webpki::Error> {
     let certificate = EndEntityCert::try_from(certificate)?;
     let common = common_name(certificate.subject());
-    Ok(common.into_iter().chain(certificate.valid_dns_names()).map(str::to_owned).collect())
+    let names = common.into_iter().chain(certificate.valid_dns_names());
+    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 /// Checks that a certificate is for a name: one of its alternative names, or for a host without

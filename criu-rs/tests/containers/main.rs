@@ -13,6 +13,7 @@ mod baseline;
 mod example;
 mod hostile;
 mod killed;
+mod labels;
 mod lazy;
 mod mounts;
 mod oci;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         hostile::TESTS,
         aftermath::TESTS,
         killed::TESTS,
+        labels::of_guest(),
         lazy::TESTS,
         options::TESTS,
     ];

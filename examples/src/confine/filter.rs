@@ -1,4 +1,4 @@
-//! A seccomp filter: system calls that a page server never makes fail with `EPERM`.
+//! A seccomp filter: system calls that a server never makes fail with `EPERM`.
 //!
 //! The list names what is refused. A list of what is allowed would break with a new C library.
 
@@ -9,19 +9,28 @@ use nix::libc::c_long;
 
 use super::raw;
 
+/// The connections that a confined program makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connects {
+    /// No connection: it has its sockets, and gets more by accept.
+    Never,
+    /// Connections to unix sockets.
+    ToUnix,
+}
+
 /// Installs the filter for this thread and its future children.
 ///
 /// # Errors
 /// `Unsupported` on an architecture whose numbers of system calls are not known here, and the
 /// errors of `seccomp(2)`.
-pub(super) fn install() -> io::Result<()> {
+pub(super) fn install(connects: Connects) -> io::Result<()> {
     let Some(arch) = ARCH else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "not for this architecture"));
     };
-    raw::set_filter(&mut program(arch, std::process::id())?)
+    raw::set_filter(&mut program(arch, std::process::id(), connects)?)
 }
 
-fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
+fn program(arch: u32, own: u32, connects: Connects) -> io::Result<Vec<libc::sock_filter>> {
     let number = |call: c_long| u32::try_from(call).map_err(io::Error::other);
     let mut code = vec![
         load(ARCH_AT),
@@ -33,7 +42,11 @@ fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
         jump(AT_LEAST, X32, 0, 1),
         answer(libc::EPERM),
     ];
-    for &call in REFUSED {
+    let refused = match connects {
+        Connects::Never => [REFUSED, CONNECTING].concat(),
+        Connects::ToUnix => REFUSED.to_vec(),
+    };
+    for call in refused {
         code.extend([jump(EQUAL, number(call)?, 0, 1), answer(libc::EPERM)]);
     }
     // The arguments of these are in memory, which a filter does not see. The C library then calls
@@ -54,6 +67,8 @@ fn program(arch: u32, own: u32) -> io::Result<Vec<libc::sock_filter>> {
     code.extend(only(number(libc::SYS_tgkill)?, own));
     // The C library asks for limits of its own process.
     code.extend(only(number(libc::SYS_prlimit64)?, 0));
+    // Without effect where the call is refused.
+    code.extend(only(number(libc::SYS_socket)?, AF_UNIX));
     code.extend(without(number(libc::SYS_ioctl)?, REFUSED_IOCTLS));
     code.extend(without(number(libc::SYS_fcntl)?, REFUSED_FCNTLS));
     code.extend([
@@ -143,10 +158,8 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_mount_setattr,
     libc::SYS_unshare,
     libc::SYS_setns,
-    // Connections to others: the server has its sockets, and gets more by accept.
-    libc::SYS_socket,
+    // Sockets that others connect to: the server has its own.
     libc::SYS_bind,
-    libc::SYS_connect,
     libc::SYS_listen,
     // A datagram socket of a pair sends to any socket that has a path.
     libc::SYS_socketpair,
@@ -212,6 +225,12 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_open_by_handle_at,
     libc::SYS_fanotify_init,
 ];
+
+/// The calls that make a connection to others.
+pub(super) const CONNECTING: &[c_long] = &[libc::SYS_socket, libc::SYS_connect];
+
+/// `AF_UNIX`.
+const AF_UNIX: u32 = 1;
 
 /// The calls that make files, with the places of the modes of the files.
 const MODES: &[(c_long, u32)] = &[

@@ -3,7 +3,7 @@
 //! ```text
 //! capabilities   all are dropped but those without which the directories are out of reach
 //! landlock       files outside of the directories, TCP, and signals to others are refused
-//! filter         system calls that a page server never makes fail: a new program, mounts, ptrace
+//! filter         system calls that a server never makes fail: a new program, mounts, ptrace
 //! raw            the system calls themselves
 //! ```
 //!
@@ -20,6 +20,7 @@ use std::fmt;
 
 use nix::sys::prctl;
 
+pub(crate) use filter::Connects;
 pub(crate) use landlock::Access;
 pub(crate) use places::{Place, parents};
 
@@ -30,8 +31,8 @@ pub(crate) struct Confined {
     kept: Option<Vec<String>>,
     /// The version of Landlock in the kernel.
     landlock: Option<i32>,
-    /// Tells that system calls are filtered.
-    filtered: bool,
+    /// The connections that the filter of system calls lets through, if there is a filter.
+    filtered: Option<Connects>,
     /// The parts that could not be put in force, with the reasons.
     missing: Vec<String>,
 }
@@ -40,7 +41,7 @@ pub(crate) struct Confined {
 ///
 /// New programs get no privileges (`PR_SET_NO_NEW_PRIVS`). Descriptors that are open go on working.
 /// Call it before the first thread.
-pub(crate) fn confine(places: &[Place]) -> Confined {
+pub(crate) fn confine(places: &[Place], connects: Connects) -> Confined {
     let mut missing = Vec::new();
     let mut keep = |part: &str, error: &dyn fmt::Display| missing.push(format!("{part}: {error}"));
     if !is_alone() {
@@ -52,7 +53,8 @@ pub(crate) fn confine(places: &[Place]) -> Confined {
         keep("no_new_privs", &error);
     }
     let restricted = landlock::restrict(places).map_err(|error| keep("Landlock", &error)).ok();
-    let filtered = filter::install().map_err(|error| keep("seccomp", &error)).is_ok();
+    let filtered = filter::install(connects).map_err(|error| keep("seccomp", &error));
+    let filtered = filtered.ok().map(|()| connects);
     let landlock = restricted.map(|(version, closed)| {
         missing.extend(closed);
         version
@@ -96,8 +98,12 @@ impl fmt::Display for Confined {
         if let Some(version) = self.landlock {
             write!(f, "; Landlock version {version}: {}", landlock::holds(version))?;
         }
-        if self.filtered {
-            f.write_str("; no system calls for programs, mounts, sockets and other processes")?;
+        if let Some(connects) = self.filtered {
+            let sockets = match connects {
+                Connects::Never => "sockets",
+                Connects::ToUnix => "sockets of other machines",
+            };
+            write!(f, "; no system calls for programs, mounts, {sockets} and other processes")?;
         }
         Ok(())
     }

@@ -103,12 +103,13 @@ fn a_place_that_cannot_be_opened_is_named_and_the_others_are_confined() {
     let folder = folder("gone");
     let [inside, outside, gone] = ["in", "out", "gone"].map(|name| folder.join(name));
     let confined = alone(|| {
-        let confined = confine(&[place(&inside, Access::Store), place(&gone, Access::Read)]);
+        let places = [place(&inside, Access::Store), place(&gone, Access::Read)];
+        let confined = confine(&places, Connects::Never);
         assert!(refused(File::open(outside.join("pages-1.img"))));
         fs::write(inside.join("pages-2.img"), "new").unwrap();
         confined
     });
-    assert!(confined.landlock.is_some() && confined.filtered, "{confined:?}");
+    assert!(confined.landlock.is_some() && confined.filtered.is_some(), "{confined:?}");
     assert_eq!(confined.kept.as_deref(), Some(&[][..]));
     let missing = confined.missing().unwrap();
     // The harness has threads of its own, to which nothing of this applies.
@@ -138,7 +139,7 @@ fn a_confined_thread_reaches_no_other_process_and_no_socket() {
     let pid = Pid::from_raw(child.id().try_into().unwrap());
     alone(|| {
         prctl::set_no_new_privs().unwrap();
-        filter::install().unwrap();
+        filter::install(Connects::Never).unwrap();
         assert!(refused(TcpStream::connect(address)) && refused(UnixStream::connect(&path)));
         assert!(refused(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))));
         assert!(refused(Command::new("/bin/true").status()));
@@ -155,14 +156,30 @@ fn a_confined_thread_reaches_no_other_process_and_no_socket() {
     fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn a_confined_proxy_connects_to_unix_sockets_alone() {
+    let folder = folder("proxy");
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let path = folder.join("in/socket");
+    let _unix = UnixListener::bind(&path).unwrap();
+    alone(|| {
+        prctl::set_no_new_privs().unwrap();
+        filter::install(Connects::ToUnix).unwrap();
+        assert!(refused(TcpStream::connect(tcp.local_addr().unwrap())));
+        UnixStream::connect(&path).unwrap();
+        assert!(refused(UnixListener::bind(folder.join("in/other"))));
+    });
+    fs::remove_dir_all(folder).unwrap();
+}
+
 /// All refused calls, with arguments that no call accepts.
 #[test]
 fn each_refused_system_call_fails_at_the_filter() {
     let wrong = [Number(-1); 6];
     alone(|| {
         prctl::set_no_new_privs().unwrap();
-        filter::install().unwrap();
-        for &call in filter::REFUSED {
+        filter::install(Connects::Never).unwrap();
+        for &call in [filter::REFUSED, filter::CONNECTING].concat().iter() {
             assert_eq!(raw::call(call, wrong), Err(Errno::EPERM), "call {call}");
         }
         let second = |value: u32| [-1, i32::try_from(value).unwrap(), 0, 0, 0, 0].map(Number);
@@ -227,7 +244,7 @@ fn a_confined_thread_changes_nothing_of_other_files_and_processes() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     alone(|| {
         prctl::set_no_new_privs().unwrap();
-        filter::install().unwrap();
+        filter::install(Connects::Never).unwrap();
         for (name, call, arguments) in calls {
             assert_eq!(raw::call(call, arguments), Err(Errno::EPERM), "{name}");
         }

@@ -148,6 +148,7 @@ fn registry(lab: &Lab) {
     let wanted = RegistryWanted {
         tls: Some((&*signed.certificate, &*signed.key)),
         users: Some(user_file.as_ref()),
+        ..RegistryWanted::default()
     };
     let server = Registry::with(lab.dir("server").as_ref(), &wanted);
     // The name lab and the password oracle.

@@ -2,8 +2,9 @@
 //!
 //! Each writes a growing number into FILE, or the fault that it found in itself.
 
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,6 +72,19 @@ pub(super) fn run(words: &[String]) {
                 client.write_all(&n.to_le_bytes()).unwrap();
                 client.read_exact(&mut bytes).unwrap();
                 assert_eq!(n, u64::from_le_bytes(bytes));
+            });
+        }
+        // Says in `FILE.seen` which of the files in `rest` it can read, and if its socket works.
+        "looks" => {
+            let seen = file.with_extension("seen");
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap_or_else(|e| count.counter.fail(&e.to_string()));
+            socket.connect(socket.local_addr().unwrap()).unwrap_or_else(|e| count.counter.fail(&e.to_string()));
+            let works = || socket.send(b"x").and_then(|_| socket.recv(&mut [0])).is_ok();
+            count.forever_with(|_| {
+                let files = rest.iter().filter(|path| fs::read(path).is_ok());
+                let mut words: Vec<&str> = files.map(String::as_str).collect();
+                words.extend(works().then_some("socket"));
+                fs::write(&seen, words.join(" ")).unwrap();
             });
         }
         other => panic!("no payload {other}"),

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::cri::{Client, Container, Pod, PodNetwork, State};
 use super::grpc::Refusal;
+use super::node::Node;
 use super::tools::path;
 use crate::containers::Bed;
 use crate::place::{engine, unpacked};
@@ -21,6 +22,8 @@ pub struct Containerd {
     client: Client,
     dir: PathBuf,
     path: String,
+    /// The folder `/run` of its node.
+    run: PathBuf,
 }
 
 impl Containerd {
@@ -29,24 +32,50 @@ impl Containerd {
     /// # Panics
     /// Panics if containerd does not answer. The message is its log.
     pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
+        let run = PathBuf::from("/run");
+        Self::at(bed, "containerd", Command::new(engine("containerd")), run, pause)
+    }
+
+    /// Starts another containerd on a node, in the same manner.
+    ///
+    /// # Panics
+    /// Panics if containerd does not answer. The message is its log.
+    pub fn start_on<P: ProcessId, C>(node: &Node, bed: &Bed<P, C>, pause: &str) -> Self {
+        let run = node.path(Path::new("/run"));
+        Self::at(bed, "containerd-node", node.command(&engine("containerd")), run, pause)
+    }
+
+    fn at<P: ProcessId, C>(
+        bed: &Bed<P, C>,
+        name: &str,
+        mut command: Command,
+        run: PathBuf,
+        pause: &str,
+    ) -> Self {
         let sandbox = Sandbox::check().expect("a sandbox");
-        let dir = bed.dir("containerd");
+        let dir = bed.dir(name);
         give_networks(&dir.join("cni"));
+        trust(&dir.join("hosts"), pause);
         fs::write(dir.join("config.toml"), config(&dir, pause)).unwrap();
         let log = File::create(dir.join("log")).unwrap();
-        let mut command = Command::new(engine("containerd"));
+        let socket = run.join(SOCKET);
         command.arg("--config").arg(dir.join("config.toml"));
         let path = path(&sandbox, bed.runtime.criu());
         command.env_clear().env("PATH", &path).stdin(Stdio::null());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut client = None;
         let is_up = soon(|| {
-            client = Client::new(Path::new(SOCKET)).ok();
+            client = Client::new(&socket).ok();
             client.is_some()
         });
         let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
         assert!(is_up, "{}", log());
-        Self { child, client: client.unwrap(), dir, path }
+        Self { child, client: client.unwrap(), dir, path, run }
+    }
+
+    /// The path of the socket, as the sandbox sees the path.
+    pub fn socket(&self) -> PathBuf {
+        self.run.join(SOCKET)
     }
 
     /// Starts a pod in the network of the sandbox.
@@ -83,7 +112,7 @@ impl Containerd {
 
     /// The bundle of a container that runs, with its root file system in `rootfs`.
     pub fn bundle(&self, container: &str) -> PathBuf {
-        Path::new("/run/containerd/io.containerd.runtime.v2.task/k8s.io").join(container)
+        self.run.join("containerd/io.containerd.runtime.v2.task/k8s.io").join(container)
     }
 
     /// The command of its runtime, with words of that.
@@ -212,6 +241,14 @@ fi
     }
 }
 
+/// Makes a folder that allows plain HTTP to the registry of an image.
+fn trust(dir: &Path, image: &str) {
+    let host = image.split('/').next().unwrap();
+    fs::create_dir_all(dir.join(host)).unwrap();
+    let text = format!("server = \"http://{host}\"\n[host.\"http://{host}\"]\n");
+    fs::write(dir.join(host).join("hosts.toml"), text).unwrap();
+}
+
 /// The configuration: the settings that such a machine needs.
 fn config(dir: &Path, pause: &str) -> String {
     let (root, cni) = (dir.join("root"), dir.join("cni"));
@@ -221,13 +258,15 @@ fn config(dir: &Path, pause: &str) -> String {
 root = "{root}"
 state = "/run/containerd"
 [grpc]
-address = "{SOCKET}"
+address = "/run/{SOCKET}"
 [ttrpc]
-address = "{SOCKET}.ttrpc"
+address = "/run/{SOCKET}.ttrpc"
 [plugins.'io.containerd.cri.v1.images']
 snapshotter = "overlayfs"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = "{pause}"
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = "{hosts}"
 [plugins.'io.containerd.cri.v1.runtime']
 enable_selinux = false
 disable_apparmor = true
@@ -243,9 +282,10 @@ SystemdCgroup = false
 "#,
         root = root.display(),
         cni = cni.display(),
+        hosts = dir.join("hosts").display(),
         runc = runc.display(),
     )
 }
 
-/// The socket of the engine, in the sandbox's own `/run`.
-const SOCKET: &str = "/run/containerd.sock";
+/// The socket of the engine, in `/run`, which each node has for itself.
+const SOCKET: &str = "containerd.sock";

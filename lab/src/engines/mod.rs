@@ -6,6 +6,7 @@
 mod containerd;
 mod cri;
 mod grpc;
+mod node;
 mod podman;
 mod tools;
 mod workload;
@@ -13,6 +14,7 @@ mod workload;
 pub use containerd::{Containerd, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
+pub use node::Node;
 pub use podman::Podman;
 pub use tools::{Said, Tool, finish};
 pub use workload::{WORDS, root_file_system};

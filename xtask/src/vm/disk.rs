@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::guest::GUESTS;
-use super::{APPARMOR_PARSER, KMOD, Machine, SECILC, name, only};
+use super::{APPARMOR_PARSER, KMOD, Machine, SECILC, Tests, name, only};
 use crate::workspace::target_dir;
 use crate::{Result, criu, process};
 
 impl Machine {
     /// Makes the disk from which all guests boot.
-    pub(super) fn fill(&self, disk: &Path, test: &Path) -> Result<()> {
+    pub(super) fn fill(&self, disk: &Path, tests: &Tests) -> Result<()> {
         let root = disk.with_extension("root");
         let _ = fs::remove_dir_all(&root);
         for folder in ["proc", "sys", "dev", "run", "tmp", "root", "bin", "lib/modules", "usr/lib"]
@@ -20,29 +20,39 @@ impl Machine {
             fs::create_dir_all(root.join(folder))?;
         }
         let place = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-        let copy = |from: &Path| -> Result<()> {
-            let to = place(from);
-            fs::create_dir_all(to.parent().unwrap_or(&root))?;
-            process::read(Command::new("cp").args(["-a", "--dereference"]).arg(from).arg(&to))
-                .map(drop)
+        fs::create_dir_all(place(&target_dir().join("tmp")))?;
+        // A folder may be a link. The programs name their loader by the path without links.
+        let folder = |link: &Path| -> Result<PathBuf> {
+            let folder = link.canonicalize()?;
+            fs::create_dir_all(place(&folder))?;
+            if link != folder {
+                symlink(&folder, place(link))?;
+            }
+            Ok(folder)
         };
-        // The tests limit their time with timeout of coreutils; busybox's differs.
-        let timeout = process::which("timeout").ok_or("timeout is not installed")?;
-        for program in [test, &timeout] {
+        let (link, crius) = (criu::folder(), folder(&criu::folder())?);
+        let copy = |from: &Path| -> Result<()> {
+            // The link of the disk leads out of the disk until the guest boots.
+            let at = from.strip_prefix(&link).map_or(from.into(), |rest| crius.join(rest));
+            let to = place(&at);
+            fs::create_dir_all(to.parent().unwrap_or(&root))?;
+            let mut copy = Command::new("cp");
+            process::read(copy.args(["-a", "--dereference"]).arg(from).arg(to)).map(drop)
+        };
+        // The tests limit their time with timeout of coreutils, and CRIU packs with GNU tar; those
+        // of busybox differ.
+        let find = |name| process::which(name).ok_or(format!("{name} is not installed"));
+        let (timeout, tar) = (find("timeout")?, find("tar")?);
+        for program in [&tests.real, &tests.containers, &timeout, &tar] {
             copy(program)?;
             for library in libraries(program)? {
                 copy(&library)?;
             }
         }
-        fs::create_dir_all(place(&target_dir().join("tmp")))?;
-        // The folder may be a link. The programs name their loader by the path without links.
-        let (link, folder) = (criu::folder(), criu::folder().canonicalize()?);
-        fs::create_dir_all(place(&folder))?;
-        if link != folder {
-            symlink(&folder, place(&link))?;
-        }
+        let runtimes = folder(&target_dir().join("runtimes"))?;
+        process::read(Command::new("cp").arg("-a").arg(runtimes.join(".")).arg(place(&runtimes)))?;
         for program in criu::unpacked() {
-            let program = folder.join(program.strip_prefix(&link)?);
+            let program = crius.join(program.strip_prefix(&link)?);
             let suite = program.ancestors().nth(3).unwrap_or(&program);
             fs::create_dir_all(place(suite))?;
             // Older packages still have libraries in /lib.
@@ -81,8 +91,10 @@ impl Machine {
 
         let init = INIT
             .replace("@KMOD@", &dir.join(KMOD).display().to_string())
-            .replace("@TIMEOUT@", &timeout.display().to_string())
-            .replace("@TEST@", &test.display().to_string())
+            .replace("@PROGRAMS@", &format!("{} {}", timeout.display(), tar.display()))
+            .replace("@LIBRARIES@", &criu::link().display().to_string())
+            .replace("@REAL@", &tests.real.display().to_string())
+            .replace("@CONTAINERS@", &tests.containers.display().to_string())
             .replace("@GUESTS@", &cases());
         let file = root.join("init");
         fs::write(&file, init)?;
@@ -113,9 +125,10 @@ fn cases() -> String {
             format!(" export CRIU_RS_TEST_CRIU={};", program.display())
         });
         format!(
-            "{}) tests='{}';{} ;;\n",
+            "{}) tests='{}'; containers='{}';{} ;;\n",
             guest.name,
             guest.tests.join(" "),
+            guest.containers.join(" "),
             criu.unwrap_or_default()
         )
     };
@@ -124,7 +137,7 @@ fn cases() -> String {
 
 /// Returns the libraries that a program loads, with its loader.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let list = process::read(Command::new("ldd").arg(program))?;
+    let list = process::read(criu::with_library(Command::new("ldd").arg(program)))?;
     let files = list.split_whitespace().filter(|word| word.starts_with('/'));
     Ok(files.map(PathBuf::from).collect())
 }
@@ -149,7 +162,7 @@ ip link set lo up
 # The kernel itself asks for modules there.
 mkdir /sbin
 ln -s @KMOD@ /sbin/modprobe
-ln -sf @TIMEOUT@ /bin/timeout
+ln -sf @PROGRAMS@ /bin
 /sbin/modprobe -a unix_diag inet_diag tcp_diag udp_diag raw_diag af_packet_diag netlink_diag tun veth nf_tables
 read line </proc/cmdline
 line=${line#*guest=}
@@ -163,8 +176,12 @@ if [ -e /sys/fs/selinux ]; then
     printf u:r:free_t:s0-s0:c0.c3 >/proc/self/attr/current
 fi
 status=0
+export LD_LIBRARY_PATH=@LIBRARIES@
 for test in $tests; do
-    setsid @TEST@ $test --test-threads 1 --color never </dev/null || status=$?
+    setsid @REAL@ $test --test-threads 1 --color never </dev/null || status=$?
+done
+for test in $containers; do
+    setsid @CONTAINERS@ $test --test-threads 1 --color never </dev/null || status=$?
 done
 echo TESTS ENDED WITH $status
 sync

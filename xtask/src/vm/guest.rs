@@ -16,8 +16,10 @@ pub(super) struct Guest {
     pub(super) is_old: bool,
     /// Further arguments of its kernel.
     arguments: &'static str,
-    /// Parts of the names of its tests.
+    /// Parts of the names of its tests in the program `real`.
     pub(super) tests: &'static [&'static str],
+    /// Parts of the names of its tests in the program `containers`.
+    pub(super) containers: &'static [&'static str],
     /// The folder of `target/criu` with the only CRIU that is tested; `None` for all.
     pub(super) criu: Option<&'static str>,
     /// The guest also runs if it is not named. The other guest tests a CRIU that no package has.
@@ -31,6 +33,7 @@ pub(super) const GUESTS: &[Guest] = &[
         is_old: false,
         arguments: "",
         tests: &["pre_dump", "apparmor"],
+        containers: &["apparmor"],
         criu: None,
         is_usual: true,
     },
@@ -39,6 +42,7 @@ pub(super) const GUESTS: &[Guest] = &[
         is_old: false,
         arguments: "security=selinux enforcing=1",
         tests: &["selinux"],
+        containers: &["selinux"],
         criu: None,
         is_usual: true,
     },
@@ -47,6 +51,7 @@ pub(super) const GUESTS: &[Guest] = &[
         is_old: true,
         arguments: "",
         tests: &["images_of_an_old_criu"],
+        containers: &[],
         criu: Some("bookworm"),
         is_usual: true,
     },
@@ -55,6 +60,7 @@ pub(super) const GUESTS: &[Guest] = &[
         is_old: false,
         arguments: "security=selinux enforcing=1",
         tests: &["libselinux"],
+        containers: &["libselinux"],
         criu: Some("selinux"),
         is_usual: false,
     },
@@ -122,7 +128,8 @@ impl Guest {
                 Err(format!("the guest {} hangs, see above", self.name).into())
             }
             _ if lacks => {
-                Err(format!("no test has one of {} in its name", self.tests.join(", ")).into())
+                let names = [self.tests, self.containers].concat().join(", ");
+                Err(format!("no test of a program has one of {names} in its name").into())
             }
             (_, Some(status)) => Ok(End::Tests(status)),
             (_, None) if did_begin => Ok(End::AmongTests),

@@ -64,9 +64,9 @@ impl Machine {
     }
 
     fn test(&self, guests: &[&Guest]) -> Result<()> {
-        let test = build()?;
+        let tests = build()?;
         let disk = target_dir().join("vm").join("disk.img");
-        self.fill(&disk, &test)?;
+        self.fill(&disk, &tests)?;
         let mut errors = Vec::new();
         for guest in guests {
             let prefix = if guest.is_old { &self.old } else { &self.prefix };
@@ -84,10 +84,24 @@ impl Machine {
     }
 }
 
-/// Builds the tests of a real CRIU, with the features that need no library; returns the program.
-fn build() -> Result<PathBuf> {
-    let build = cargo(&["test", "--package", "criu-rs", "--test", "real", "--no-run"]);
-    Ok(test_program(build, "criu-rs", "real")?.get_program().into())
+/// The programs of tests that run in the guests.
+struct Tests {
+    /// Tests of a real CRIU.
+    real: PathBuf,
+    /// Tests of container runtimes.
+    containers: PathBuf,
+}
+
+/// Builds the tests as the step `test` does, which then has nothing left to build.
+fn build() -> Result<Tests> {
+    let program = |name: &str| {
+        let mut build = cargo(&["test", "--workspace", "--all-features", "--test", name]);
+        criu::with_library(build.arg("--no-run"));
+        Ok::<_, Box<dyn std::error::Error>>(
+            test_program(build, "criu-rs", name)?.get_program().into(),
+        )
+    };
+    Ok(Tests { real: program("real")?, containers: program("containers")? })
 }
 
 /// Returns the only entry of a folder whose name begins with `start`.

@@ -1,0 +1,10 @@
+//! Records of checkpoints: written, read, compared and refused.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod engines;
+mod form;
+mod host;
+mod hostile;
+mod made;
+mod verify;

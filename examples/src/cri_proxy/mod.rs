@@ -1,0 +1,187 @@
+//! The program `criu-cri-proxy`: stands between the kubelet and an engine.
+
+mod manager;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Command, FromArgMatches};
+use criu_cri::proxy::{Listening, Proxy, check};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::confine::{self, Connects};
+use crate::descriptors;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::output::Output;
+use crate::serving::raise_descriptors;
+use crate::shown::one_line;
+use crate::stdout;
+use crate::tool::HELP;
+use crate::usage;
+use crate::word::VERSION;
+
+/// Options of `criu-cri-proxy`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CriProxy {
+    /// The socket to listen on; a socket that systemd hands over takes its place
+    #[arg(long, value_name = "SOCKET", default_value = "/run/criu-cri-proxy/cri.sock",
+        value_parser = socket_path)]
+    listen: PathBuf,
+    /// The engine's socket
+    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock",
+        value_parser = socket_path)]
+    engine: PathBuf,
+    /// The time that calls have to end after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u32,
+    /// Ask the proxy at --listen if calls get through to its engine, and end
+    #[arg(long)]
+    check: bool,
+    /// Only pass calls on, and answer none: the program then gives up its rights
+    #[arg(long)]
+    forward_only: bool,
+    /// With --forward-only, keep all rights
+    #[arg(long, requires = "forward_only")]
+    no_confine: bool,
+}
+
+/// Runs the program `criu-cri-proxy`.
+pub fn criu_cri_proxy() -> ExitCode {
+    stdout::finish(NAME, run())
+}
+
+/// Makes its command line.
+pub(crate) fn command() -> Command {
+    let command = CriProxy::augment_args(Command::new(NAME)).version(VERSION);
+    command.about(ABOUT).after_help(MORE).help_template(HELP)
+}
+
+fn run() -> ExitCode {
+    descriptors::hold_back();
+    let output = Output::new(NAME, NAME, false);
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let args = [OsString::from(NAME)].into_iter().chain(args);
+    let read = command().try_get_matches_from(args);
+    let proxy = match read.and_then(|matches| CriProxy::from_arg_matches(&matches)) {
+        Ok(proxy) => proxy,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            stdout::note(error.print());
+            return Exit::Done.into();
+        }
+        Err(error) => return output.fault(&usage::fault(NAME, usage::text(&error))),
+    };
+    let done = if proxy.check { proxy.check() } else { proxy.serve(&output) };
+    match done {
+        Ok(()) => Exit::Done.into(),
+        Err(fault) => output.fault(&fault),
+    }
+}
+
+impl CriProxy {
+    fn check(&self) -> Result<(), Fault> {
+        let checked = runtime()?.block_on(check(&self.listen));
+        checked.map_err(Fault::Failed)?;
+        stdout::print(b"ready\n");
+        Ok(())
+    }
+
+    fn serve(&self, output: &Output) -> Result<(), Fault> {
+        raise_descriptors();
+        let handed = manager::socket()?;
+        let listening = match handed {
+            Some(socket) => Listening::inherited(socket),
+            None => Listening::bind(&self.listen),
+        };
+        let listening = listening.map_err(|error| Fault::Failed(error.to_string()))?;
+        let path = listening.path().unwrap_or_else(|| self.listen.clone());
+        if is_same(&path, &self.engine) {
+            let path = path.display();
+            return Err(Fault::usage(format!("--engine: {path} is the proxy's own socket")));
+        }
+        let runtime = runtime()?;
+        let failed = |source| Fault::system("wait for signals", source);
+        let (mut term, mut int) = {
+            let _inside = runtime.enter();
+            let of = |kind| signal(kind).map_err(failed);
+            (of(SignalKind::terminate())?, of(SignalKind::interrupt())?)
+        };
+        if self.forward_only && !self.no_confine {
+            let confined = confine::confine(&[], Connects::ToUnix);
+            output.say(confined.missing().unwrap_or_else(|| confined.to_string()));
+        } else {
+            confine::no_new_privileges();
+        }
+        let told = output.clone();
+        let proxy = Proxy::new(&self.engine).grace(Duration::from_secs(self.grace.into()));
+        let proxy = proxy.tell(move |notice| told.say(one_line(&notice.to_string())));
+        output.say(one_line(&format!(
+            "listens on {}, for the engine at {}",
+            path.display(),
+            self.engine.display()
+        )));
+        manager::tell("READY=1");
+        let end = async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            manager::tell("STOPPING=1");
+        };
+        let served = runtime.block_on(proxy.run(listening, end));
+        served.map_err(|source| Fault::system(format!("listen on {}", path.display()), source))
+    }
+}
+
+/// Makes the runtime of all calls: one thread, which is the fastest for calls that are short.
+fn runtime() -> Result<Runtime, Fault> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(|source| Fault::system("start", source))
+}
+
+/// Returns true if two paths lead to one file.
+fn is_same(one: &std::path::Path, other: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    one == other || matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Reads the path of a socket, also as the kubelet writes it: `unix:///run/containerd.sock`.
+fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text.strip_prefix("unix://").unwrap_or(text));
+    if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".into()) }
+}
+
+const NAME: &str = "criu-cri-proxy";
+
+const ABOUT: &str =
+    "Stands between the kubelet and its engine, and adds checkpoints of pods to the engine.";
+
+const MORE: &str = "\
+Every call goes to the engine as it is, and its answer comes back as it is. Only root and the user of
+the proxy can connect. All calls share one connection to the engine, which is made again when the
+engine has been restarted. A call that was on its way then fails with UNAVAILABLE and is not sent
+again, because the engine may have executed it.
+
+After SIGTERM the proxy takes no more calls. It waits for --grace seconds for those that run, and
+cuts off the others with UNAVAILABLE. systemd can start it by its socket and is told when it is
+ready. The log goes to standard error.
+
+Examples:
+  criu-cri-proxy                              in front of containerd
+  criu-cri-proxy --engine /run/crio/crio.sock --listen /run/proxy.sock
+  criu-cri-proxy --check                      say if calls get through, for a probe
+  criu-cri-proxy --forward-only               pass calls on, and answer none
+  kubelet --container-runtime-endpoint=unix:///run/criu-cri-proxy/cri.sock ...
+  crictl --runtime-endpoint unix:///run/criu-cri-proxy/cri.sock pods
+
+Exit status:
+  0  ended by SIGTERM or Ctrl-C; with --check: calls get through
+  1  the socket cannot be used; with --check: calls do not get through
+  2  wrong usage; nothing was begun";

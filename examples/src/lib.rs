@@ -77,6 +77,7 @@ mod shell;
 mod shown;
 mod signals;
 mod start;
+mod state;
 mod stdout;
 mod stdout_log;
 mod target;

@@ -30,6 +30,8 @@ pub enum Fault {
         /// The reason.
         source: io::Error,
     },
+    /// A kubelet made no checkpoint.
+    Kubelet(Box<criu_cri::kubelet::Error>),
     /// CRIU failed, or the library that drives it.
     Criu {
         /// The error.
@@ -71,7 +73,7 @@ impl Fault {
             Self::Usage(_) => Exit::Usage,
             Self::NoCriu => Exit::NoCriu,
             Self::Interrupted(_) => Exit::Stopped,
-            Self::System { .. } | Self::Failed(_) => Exit::Failed,
+            Self::System { .. } | Self::Failed(_) | Self::Kubelet(_) => Exit::Failed,
             Self::Criu { error, .. } => match **error {
                 Error::InvalidValue(_) | Error::CheckpointExists { .. } => Exit::Usage,
                 Error::Start { .. } | Error::Connect { .. } | Error::TooOld { .. } => Exit::NoCriu,
@@ -93,6 +95,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoCriu => Some(hints::NO_CRIU),
+            Self::Kubelet(error) => hints::kubelet::of(error),
             Self::Criu { error, hints, .. } => hints(error),
             _ => None,
         }
@@ -139,6 +142,7 @@ impl Fault {
         match self {
             Self::Usage(what) | Self::Failed(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
+            Self::Kubelet(error) => error.to_string(),
             Self::Interrupted(signal) => format!("stopped by {signal}"),
             Self::System { doing, source } => format!("cannot {doing}: {source}"),
             Self::Criu { error, .. } => match &**error {
@@ -182,6 +186,12 @@ fn unforged(text: &str) -> String {
 impl From<SystemError> for Fault {
     fn from(error: SystemError) -> Self {
         Error::from(error).into()
+    }
+}
+
+impl From<criu_cri::kubelet::Error> for Fault {
+    fn from(error: criu_cri::kubelet::Error) -> Self {
+        Self::Kubelet(Box::new(error))
     }
 }
 

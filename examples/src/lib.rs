@@ -20,6 +20,7 @@
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
 //! new_file        files that appear when they are complete; `target`, where an output goes
+//! cri             pods and containers of an engine that Kubernetes uses
 //! cri_proxy       the program `criu-cri-proxy`
 //! settings        options from CRIU's configuration files
 //! push  pull      images in registries and layouts: `remote` opens them
@@ -32,6 +33,8 @@ mod check;
 mod config;
 mod confine;
 mod container;
+mod coordinator;
+mod cri;
 mod cri_proxy;
 mod crit;
 mod descriptors;

@@ -77,8 +77,11 @@ pub(super) fn run(words: &[String]) {
         // Says in `FILE.seen` which of the files in `rest` it can read, and if its socket works.
         "looks" => {
             let seen = file.with_extension("seen");
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap_or_else(|e| count.counter.fail(&e.to_string()));
-            socket.connect(socket.local_addr().unwrap()).unwrap_or_else(|e| count.counter.fail(&e.to_string()));
+            let socket = UdpSocket::bind("127.0.0.1:0")
+                .unwrap_or_else(|e| count.counter.fail(&e.to_string()));
+            socket
+                .connect(socket.local_addr().unwrap())
+                .unwrap_or_else(|e| count.counter.fail(&e.to_string()));
             let works = || socket.send(b"x").and_then(|_| socket.recv(&mut [0])).is_ok();
             count.forever_with(|_| {
                 let files = rest.iter().filter(|path| fs::read(path).is_ok());

@@ -10,7 +10,8 @@
 //! tool            words that clap reads; `work` that takes long, `keys` of encrypted archives
 //! archive  container  inspect  pod  kubelet  crit  links  shell
 //!                 `runtime_args`: options of runc and crun
-//! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
+//! drive           runs an operation: `signals`, `progress`, `ticking`; `parent` stays with a
+//!                 restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
@@ -81,6 +82,7 @@ mod start;
 mod stdout;
 mod stdout_log;
 mod target;
+mod ticking;
 mod tool;
 mod usage;
 mod word;

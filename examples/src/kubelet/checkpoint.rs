@@ -1,8 +1,6 @@
 //! `kubelet checkpoint`: has a kubelet checkpoint a container.
 
 use std::process::ExitCode;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,7 +17,7 @@ use crate::fault::Fault;
 use crate::images::find_place;
 use crate::options::whole_seconds;
 use crate::output::{Output, micros};
-use crate::progress::Progress;
+use crate::ticking::Ticking;
 use crate::tool::Fallible;
 use crate::work::Work;
 
@@ -60,7 +58,9 @@ impl Checkpoint {
         }
         let place = kubelet.endpoint().to_string();
         if self.check {
-            waited("asking", || kubelet.check(&container)).map_err(Fault::from)?;
+            let line = Ticking::new("asking");
+            kubelet.check(&container).map_err(Fault::from)?;
+            drop(line);
             let end = kubelet.certificate_end().map_err(Fault::from)?;
             let facts = json!({
                 "checked": true,
@@ -90,7 +90,7 @@ impl Checkpoint {
             Ok(None) if self.verify => {
                 return Err(format!(
                     "{line}, which is not this machine: nothing was verified\n\
-                     `criu-rs archive list --verify` on the node does it"
+                     `criu-rs archive verify` on the node does it"
                 )
                 .into());
             }
@@ -119,25 +119,8 @@ impl Checkpoint {
 
 /// Asks for a checkpoint.
 fn ask(kubelet: &Kubelet, container: &Container, timeout: Option<Duration>) -> Result<Saved> {
-    waited("the kubelet checkpoints", || kubelet.checkpoint(container, timeout))
-}
-
-/// Does something that waits, and shows the time that it takes.
-fn waited<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> T {
-    let progress = Progress::of_time(what);
-    let Some(pause) = progress.pause() else { return work() };
-    let (tell, told) = channel();
-    thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            let result = work();
-            let _ = tell.send(());
-            result
-        });
-        while told.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-            progress.show();
-        }
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let _line = Ticking::new("the kubelet checkpoints");
+    kubelet.checkpoint(container, timeout)
 }
 
 /// Adds what is known of an archive on this machine.

@@ -5,9 +5,12 @@
 mod node;
 mod prune;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use criu_lab::certs::Wanted;
 use criu_lab::https::{Asked, Server};
@@ -17,9 +20,13 @@ use node::{Place, archive};
 
 /// Runs the program without a kubeconfig of whoever runs the test.
 fn run(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
+}
+
+fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criu-rs"));
-    command.arg("kubelet").args(args).env_remove("KUBECONFIG").env("HOME", "/nonexistent");
-    command.output().unwrap()
+    command.arg("kubelet").env_remove("KUBECONFIG").env("HOME", "/nonexistent");
+    command
 }
 
 fn json(output: &Output) -> Value {
@@ -192,4 +199,26 @@ fn mistakes_are_told_before_anything_is_asked() {
     let both = ["checkpoint", "ns/pod/app", "--node", "a", "--kubelet", "b"];
     usage(&both, "cannot be used with");
     usage(&["checkpoint", "ns/pod/app", at[0], at[1], "--client-key", "k"], "--client-certificate");
+}
+
+#[test]
+fn a_terminal_shows_that_the_kubelet_is_at_work() {
+    let server = Server::start(|_| {
+        thread::sleep(Duration::from_millis(600));
+        (404, "pod does not exist".to_owned())
+    });
+    let at = format!("127.0.0.1:{}", server.port);
+    let ca = server.authority.file();
+    let mut command = program();
+    command.args(["checkpoint", "ns/pod/app", "--kubelet", &at, "--ca", text(&ca)]);
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut child = command.stderr(terminal.slave).spawn().unwrap();
+    drop(command);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let mut shown = vec![0; 4096];
+    let len = File::from(terminal.master).read(&mut shown).unwrap();
+    let shown = String::from_utf8_lossy(&shown[..len]);
+    assert!(shown.contains("the kubelet checkpoints"), "{shown:?}");
+    let (_, after) = shown.rsplit_once("the kubelet checkpoints").unwrap();
+    assert!(after.contains("no pod ns/pod is on this node (404)"), "{shown:?}");
 }

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A directory that goes with the test, and a socket in it.
 struct Place(PathBuf);
@@ -42,9 +43,10 @@ impl Drop for Place {
 }
 
 /// Serves gRPC: each call gets the answer that is made for its path and its time limit.
-fn serve(place: &Place, answer: fn(&str, Option<&str>) -> Answer) {
+fn serve(place: &Place, answer: fn(&str, Option<&str>) -> Answer) -> JoinHandle<()> {
     let listener = UnixListener::bind(place.socket()).unwrap();
     tokio::spawn(async move {
+        let mut connections = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let service =
@@ -67,9 +69,9 @@ fn serve(place: &Place, answer: fn(&str, Option<&str>) -> Answer) {
                     Ok::<_, std::convert::Infallible>(answer.body(body).unwrap())
                 });
             let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
+            connections.spawn(http.serve_connection(TokioIo::new(stream), service));
         }
-    });
+    })
 }
 
 struct Answer {
@@ -154,6 +156,22 @@ async fn an_answer_beyond_the_limit_is_refused() {
     assert_eq!(client.version().await.unwrap().version.len(), MAX_MESSAGE - 5);
     let error = client.status(false).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Broken(why) if why.contains("too large")), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_was_started_again_is_called() {
+    let place = Place::new("again");
+    let answer = |_: &str, _: Option<&str>| Answer { bytes: Vec::new(), code: 0, message: "" };
+    let server = serve(&place, answer);
+    let client = Client::connect(place.socket()).await.unwrap();
+    client.version().await.unwrap();
+    server.abort();
+    let _ = server.await;
+    std::fs::remove_file(place.socket()).unwrap();
+    let error = client.version().await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    serve(&place, answer);
+    client.version().await.unwrap();
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            state: "/run/criu-cri-proxy".into(),
+            state: "/run/criu-cri-proxy/state".into(),
             runtime_config: "/etc/criu/runc.conf".into(),
             shut: Duration::from_secs(60),
             patience: Duration::from_secs(30),

@@ -26,10 +26,7 @@ impl StateDir {
     /// If the directory belongs to somebody else or is open to others, or another proxy uses it.
     pub(super) fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        DirBuilder::new().mode(0o700).recursive(true).create(&path)?;
         let found = fs::symlink_metadata(&path)?;
         if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
             let why = "not a directory that belongs to this user alone, with mode 0700";

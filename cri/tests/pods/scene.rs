@@ -255,8 +255,8 @@ fn namespaces() -> NamespaceOption {
 
 /// The words of two containers that talk with each other.
 pub const TALKERS: &[(&str, &[&str])] = &[
-    ("a", &["/payload", "--own-talk", "serve", "7100"]),
-    ("b", &["/payload", "--own-talk", "ask", "7100"]),
+    ("a", &["/payload", "--payload", "talk", "/count", "serve", "7100"]),
+    ("b", &["/payload", "--payload", "talk", "/count", "ask", "7100"]),
 ];
 
 /// A time that is enough for a checkpoint.

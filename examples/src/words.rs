@@ -9,6 +9,7 @@ use clap::Command;
 
 use crate::archive::ArchiveWord;
 use crate::container::Container;
+use crate::cri::CriWord;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
 use crate::fault::Fault;
@@ -44,6 +45,7 @@ const WORDS: &[Word] = &[
     tool::word::<Crit>(Kind::Tool),
     tool::word::<Push>(Kind::Tool),
     tool::word::<Pull>(Kind::Tool),
+    tool::word::<CriWord>(Kind::Tool),
     tool::word::<Links>(Kind::Own),
     tool::word::<Completions>(Kind::Own),
     tool::word::<Man>(Kind::Own),

@@ -11,7 +11,7 @@ use crate::metadata::json::is_empty;
 #[serde(default)]
 #[non_exhaustive]
 pub struct Gpus {
-    /// The tool that saved the memory of the GPUs: `cuda-checkpoint`, `cuda_plugin`,
+    /// Program that saved the memory of the GPUs: `cuda-checkpoint`, `cuda_plugin`,
     /// `amdgpu_plugin`, `runsc`, `libcuda`. Empty for a machine.
     #[serde(skip_serializing_if = "is_empty")]
     pub tool: String,

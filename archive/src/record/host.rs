@@ -72,7 +72,7 @@ words! {
     CgroupVersion {
         /// A hierarchy for each controller.
         V1 = "v1",
-        /// A hierarchy for all controllers.
+        /// A single hierarchy for all controllers.
         V2 = "v2",
         /// Controllers in hierarchies of their own, and the hierarchy of version 2 beside them.
         Hybrid = "hybrid",

@@ -31,6 +31,7 @@ mod nonsense;
 mod options;
 mod output;
 mod places;
+mod pod;
 mod programs;
 mod registry;
 mod restore;
@@ -76,6 +77,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         output::TESTS,
         registry::TESTS,
         places::TESTS,
+        pod::TESTS,
         programs::TESTS,
         restore::TESTS,
         shipped::TESTS,

@@ -13,7 +13,7 @@ mod proxy;
 mod tools;
 mod workload;
 
-pub use containerd::{Containerd, PodHandle};
+pub use containerd::{Containerd, ContainerdWanted, PodHandle};
 pub use cri::{Container, PodNetwork, State};
 pub use grpc::Refusal;
 pub use node::Node;

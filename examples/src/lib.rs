@@ -33,6 +33,7 @@ mod check;
 mod config;
 mod confine;
 mod container;
+mod coordinator;
 mod cri;
 mod cri_proxy;
 mod crit;

@@ -9,6 +9,7 @@ use clap::Command;
 
 use crate::archive::ArchiveWord;
 use crate::container::Container;
+use crate::coordinator::Coordinator;
 use crate::cri::CriWord;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
@@ -40,6 +41,7 @@ const WORDS: &[Word] = &[
     program::word::<LazyPagesWord>(),
     tool::word::<Container>(Kind::Tool),
     tool::word::<ArchiveWord>(Kind::Tool),
+    tool::word::<Coordinator>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
     tool::word::<PodWord>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),

@@ -15,6 +15,7 @@ mod archive;
 mod archive_create;
 mod check;
 mod confine;
+mod coordinator;
 mod crit;
 mod descriptors;
 mod dump;
@@ -59,6 +60,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         archive_create::TESTS,
         check::TESTS,
         confine::TESTS,
+        coordinator::TESTS,
         preflight::TESTS,
         crit::TESTS,
         descriptors::TESTS,

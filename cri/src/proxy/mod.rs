@@ -51,3 +51,6 @@ pub use serve::Proxy;
 pub use socket::{Listening, SocketError};
 pub use stop::{Stop, Why};
 pub use upstream::Upstream;
+
+#[cfg(test)]
+mod tests;

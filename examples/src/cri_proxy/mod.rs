@@ -3,7 +3,9 @@
 mod manager;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,9 +180,8 @@ fn runtime() -> Result<Runtime, Fault> {
 }
 
 /// Returns true if two paths lead to one file.
-fn is_same(one: &std::path::Path, other: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
     one == other || matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
@@ -190,7 +191,8 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
     if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".into()) }
 }
 
-const NAME: &str = "criu-cri-proxy";
+/// The name of the program.
+pub(crate) const NAME: &str = "criu-cri-proxy";
 
 const ABOUT: &str =
     "Stands between the kubelet and its engine, and adds checkpoints of pods to the engine.";

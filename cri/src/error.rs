@@ -100,6 +100,11 @@ fn advice(method: &str, code: Code, message: &str) -> Option<&'static str> {
         ("CheckpointContainer", _) if message.contains("no such file or directory") => {
             "the directory of the archive must exist on the node"
         }
+        ("CreateContainer", _) if message.contains("failed to pull checkpoint base image") => {
+            "containerd pulls the image of the root file system itself, by HTTPS with the system's \
+             certificates and without credentials, also if the node has the image: put the image \
+             into a registry that answers so"
+        }
         (_, Code::NotFound) => "list the sandboxes and containers for what is there",
         (_, Code::PermissionDenied | Code::Unauthenticated) => "call the engine as root",
         (_, Code::ResourceExhausted) => "the engine is busy, or the message too large for it",

@@ -4,6 +4,7 @@ pub mod client;
 pub mod coordinator;
 pub mod engine;
 mod error;
+mod hold;
 pub mod kubelet;
 pub mod proto;
 pub mod proxy;

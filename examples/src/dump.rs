@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
+use criu_cri::coordinator::Joined;
 use criu_rs::pages::{Capture, Client, Pool};
 use criu_rs::{AfterDump, Dump, Dumped, HookResult, Hooks};
 use indicatif::HumanBytes;
@@ -20,8 +21,8 @@ use crate::fd;
 use crate::foreign::without_effect;
 use crate::marks;
 use crate::options::{
-    Apply, Cgroups, CgroupsSaved, Common, DumpOnly, Files, Images, Jobs, Lazy, Memory, Network,
-    NetworkSaved, Notice, Reach, Saved, Way,
+    Apply, Cgroups, CgroupsSaved, Common, Coordinated, DumpOnly, Files, Images, Jobs, Lazy, Memory,
+    Network, NetworkSaved, Notice, Reach, Saved, Way,
 };
 use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directory, note_writers};
@@ -58,6 +59,8 @@ pub(crate) struct Program {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
+    coordinated: Coordinated,
+    #[command(flatten)]
     reach: Reach,
 }
 
@@ -79,6 +82,8 @@ Examples:
                                                    leave the mount at /data outside
   criu-rs dump -t 4711 -D img --copy-file /run/web/copy --copy-signal USR2
                                                    tell each copy that `criu-rs start` makes
+  criu-rs dump -t 4711 -D img --coordinator 127.0.0.1:8080 --coordinator-id A --coordinator-deps B
+                                                   save A and B at one moment, see `coordinator`
 ";
 
     fn json(&self) -> bool {
@@ -153,15 +158,22 @@ Examples:
         let log = self.common.log(images, "dump.log");
         let progress = Progress::of_dump(self.saved.tree, images);
         let mut ready = Ready(status.map(File::from));
+        let mut member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
         let begun = Instant::now();
-        let dumped = match &capture {
-            None => drive.run(dump.start(&criu), &mut ready, &progress, &log),
+        let run = |hooks: &mut dyn Hooks| match &capture {
+            None => drive.run(dump.start(&criu), hooks, &progress, &log),
             Some(capture) => {
                 let kills = self.dump.after() == AfterDump::Kill;
-                let mut hooks = capture.hold(&mut ready, kills);
+                let mut hooks = capture.hold(hooks, kills);
                 drive.run(dump.start(&criu), &mut hooks, &progress, &log)
             }
         };
+        let dumped = match &mut member {
+            None => run(&mut ready),
+            // A member waits for others inside of a hook.
+            Some(member) => drive.watch(|| run(&mut Joined::new(member, &mut ready)))?,
+        };
+        drop(member);
         let dumped = dumped.map_err(|fault| self.common.name_log(fault))?;
         drop(dump);
         way.map_or(Ok(()), Way::finish)?;

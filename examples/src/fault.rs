@@ -30,6 +30,13 @@ pub enum Fault {
         /// The reason.
         source: io::Error,
     },
+    /// A call to an engine of Kubernetes failed.
+    Cri {
+        /// The error.
+        error: Box<criu_cri::Error>,
+        /// Advice in the options of the word that failed.
+        hints: fn(&criu_cri::Error) -> Option<&'static str>,
+    },
     /// CRIU failed, or the library that drives it.
     Criu {
         /// The error.
@@ -72,6 +79,10 @@ impl Fault {
             Self::NoCriu => Exit::NoCriu,
             Self::Interrupted(_) => Exit::Stopped,
             Self::System { .. } | Self::Failed(_) => Exit::Failed,
+            Self::Cri { error, .. } => match error.kind() {
+                criu_cri::ErrorKind::Deadline(_) => Exit::Stopped,
+                _ => Exit::Failed,
+            },
             Self::Criu { error, .. } => match **error {
                 Error::InvalidValue(_) | Error::CheckpointExists { .. } => Exit::Usage,
                 Error::Start { .. } | Error::Connect { .. } | Error::TooOld { .. } => Exit::NoCriu,
@@ -93,6 +104,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoCriu => Some(hints::NO_CRIU),
+            Self::Cri { error, hints } => hints(error),
             Self::Criu { error, hints, .. } => hints(error),
             _ => None,
         }
@@ -139,6 +151,7 @@ impl Fault {
         match self {
             Self::Usage(what) | Self::Failed(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
+            Self::Cri { error, .. } => error.to_string(),
             Self::Interrupted(signal) => format!("stopped by {signal}"),
             Self::System { doing, source } => format!("cannot {doing}: {source}"),
             Self::Criu { error, .. } => match &**error {

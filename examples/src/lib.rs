@@ -8,7 +8,8 @@
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
 //! dump  pre_dump  restore  start  check  preflight  page_server  lazy_pages
 //! tool            words that clap reads; `work` that takes long, `keys` of encrypted archives
-//! archive  container  inspect  pod  crit  links  shell      `runtime_args`: options of runc and crun
+//! archive  container  inspect  pod  crit  links  shell
+//!                 `runtime_args`: options of runc and crun
 //! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
@@ -19,6 +20,7 @@
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
 //! new_file        files that appear when they are complete; `target`, where an output goes
+//! cri             pods and containers of an engine that Kubernetes uses
 //! cri_proxy       the program `criu-cri-proxy`
 //! settings        options from CRIU's configuration files
 //! push  pull      images in registries and layouts: `remote` opens them
@@ -31,6 +33,8 @@ mod check;
 mod config;
 mod confine;
 mod container;
+mod coordinator;
+mod cri;
 mod cri_proxy;
 mod crit;
 mod descriptors;

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use criu_cri::coordinator::Joined;
 use criu_rs::{HookResult, Hooks, Pid, Restore, Restored};
 use serde_json::json;
 
@@ -21,7 +22,8 @@ use crate::held::Held;
 use crate::keys::KeyArgs;
 use crate::later::Later;
 use crate::options::{
-    Apply, Cgroups, Common, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
+    Apply, Cgroups, Common, Coordinated, Files, Images, Jobs, Lazy, Network, Reach, RestoreOnly,
+    ShutNetwork,
 };
 use crate::output::{Output, micros};
 use crate::parent::Parent;
@@ -57,6 +59,10 @@ pub(crate) struct Program {
     keys: KeyArgs,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    coordinated: Coordinated,
+    #[command(flatten)]
+    shut_network: ShutNetwork,
     #[command(flatten)]
     reach: Reach,
 }
@@ -100,6 +106,11 @@ first.
     fn run(&self, output: &Output, given: &Given) -> Result<ExitCode, Fault> {
         self.restore.check()?;
         if self.restore.restore_sibling == Some(true) {
+            if self.coordinated.is_given() {
+                let why = "--coordinator does not go with --restore-sibling, for which criu itself \
+                           is executed";
+                return Err(Fault::usage(why));
+            }
             return Err(self.as_sibling(given));
         }
         if self.restore.leave_running {
@@ -150,17 +161,25 @@ first.
         let pages = self.later.pages(&held, output)?;
         let progress = Progress::of_time("restoring");
         let begun = Instant::now();
-        let restored = match &pages {
+        let member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
+        let mut member = self.shut_network.given_to(member)?;
+        let run = |hooks: &mut dyn Hooks| match &pages {
             None => {
-                let restored = drive.run(restore.start(&criu), &mut pidfile, &progress, &log);
+                let restored = drive.run(restore.start(&criu), hooks, &progress, &log);
                 restored.map(|restored| (restored, None))
             }
             Some(pages) => {
                 let started = restore.lazy(pages).start(&criu);
-                let restored = drive.run(started, &mut pidfile, &progress, &log);
+                let restored = drive.run(started, hooks, &progress, &log);
                 restored.map(|(restored, memory)| (restored, Some(memory)))
             }
         };
+        let restored = match &mut member {
+            None => run(&mut pidfile),
+            // A member waits for others inside of a hook.
+            Some(member) => drive.watch(|| run(&mut Joined::new(member, &mut pidfile)))?,
+        };
+        drop(member);
         let (restored, memory) = restored.map_err(|fault| common.name_log(fault))?;
         drop(progress);
         common.print_log();

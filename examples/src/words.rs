@@ -9,6 +9,8 @@ use clap::Command;
 
 use crate::archive::ArchiveWord;
 use crate::container::Container;
+use crate::coordinator::Coordinator;
+use crate::cri::CriWord;
 use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
 use crate::fault::Fault;
@@ -39,11 +41,13 @@ const WORDS: &[Word] = &[
     program::word::<LazyPagesWord>(),
     tool::word::<Container>(Kind::Tool),
     tool::word::<ArchiveWord>(Kind::Tool),
+    tool::word::<Coordinator>(Kind::Tool),
     tool::word::<Inspect>(Kind::Tool),
     tool::word::<PodWord>(Kind::Tool),
     tool::word::<Crit>(Kind::Tool),
     tool::word::<Push>(Kind::Tool),
     tool::word::<Pull>(Kind::Tool),
+    tool::word::<CriWord>(Kind::Tool),
     tool::word::<Links>(Kind::Own),
     tool::word::<Completions>(Kind::Own),
     tool::word::<Man>(Kind::Own),

@@ -90,7 +90,7 @@ class Method:
         if name.startswith("/"):
             # A method of nobody: its messages are bytes, which are given in base64.
             self.request = self.answer = None
-            self.has_many = False
+            self.has_many = name.endswith("/Many")
             path = name
         else:
             service, method = find(name)
@@ -189,6 +189,9 @@ def lines(client):
     for line in sys.stdin:
         line = json.loads(line)
         if "cancel" in line:
+            # The call's own thread may not have begun.
+            while line["cancel"] not in client.running:
+                time.sleep(0.005)
             client.running[line["cancel"]].cancel()
             say({"id": line.get("id")})
         elif line.get("later"):

@@ -180,6 +180,17 @@ pub fn engine(program: &str) -> PathBuf {
     path
 }
 
+/// The Python that has grpcio.
+///
+/// # Panics
+/// Panics if it is missing.
+#[track_caller]
+pub fn python() -> PathBuf {
+    let path = target_dir().join("python/bin/python");
+    assert!(path.exists(), "{} is missing: {SETUP}", path.display());
+    path
+}
+
 /// The folder of the container engines, with folders such as `bin`.
 pub(crate) fn engines() -> PathBuf {
     target_dir().join("engines/sid/usr")

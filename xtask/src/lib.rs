@@ -8,6 +8,7 @@
 //! apt  loader  prefix                packages from the machine's mirror, unpacked so that they run
 //! session  evidence                  a session for tests; a small dump that shows a criu works
 //! criu  runtimes  engines  programs  the criu that is chosen; other programs of the tests
+//! python                             a gRPC for the tests that is not this project's
 //! setup  steps                       installs all of that; named steps with their progress
 //! demo  test  suite  vm  fuzz  torture  attack  lazy  asan  deny                     the words
 //! msrv  package  features  ci                                                         more words
@@ -42,6 +43,7 @@ mod package;
 mod prefix;
 mod process;
 mod programs;
+mod python;
 mod runtimes;
 mod session;
 mod setup;

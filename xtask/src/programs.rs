@@ -48,9 +48,14 @@ pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
         .map(|(_, package)| *package)
         .collect();
     packages.dedup();
-    if packages.is_empty() {
-        return Ok(());
-    }
+    if packages.is_empty() { Ok(()) } else { install(&packages) }
+}
+
+/// Installs packages of Debian's on the system.
+///
+/// # Errors
+/// If somebody else than root asks, with the command that installs the packages.
+pub(crate) fn install(packages: &[&'static str]) -> Result<()> {
     let names = packages.join(" ");
     if !process::is_root() {
         return Err(format!(
@@ -59,7 +64,7 @@ pub(crate) fn provide(programs: &[(&str, &'static str)]) -> Result<()> {
         .into());
     }
     eprintln!("installing on the system: {names}");
-    let install = [&["install", "--yes", "--no-install-recommends"], &packages[..]].concat();
+    let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
     // The package lists may be old or, in a container, missing. An error of a single list does not
     // matter.
     apt_get(&install)

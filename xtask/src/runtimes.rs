@@ -7,8 +7,8 @@ use crate::prefix::Prefix;
 use crate::workspace::target_dir;
 use crate::{Result, process};
 
-/// Unpacks runc, crun, a static busybox, and gVisor's runsc. crun loads whatever libcriu it finds at
-/// run time.
+/// Unpacks runc, crun, a static busybox, and gVisor's runsc. crun loads whatever libcriu it finds
+/// at run time.
 ///
 /// # Errors
 /// If they cannot be downloaded, or do not start.
@@ -37,6 +37,6 @@ fn unpack(
 /// The Debian suite whose runtimes know today's seccomp flags.
 const SUITE: &str = "sid";
 
-/// The Debian suite whose runsc works. That of sid, built with a newer Go, ends with a panic as soon
-/// as a program sleeps.
+/// The Debian suite whose runsc works. That of sid, built with a newer Go, ends with a panic as
+/// soon as a program sleeps.
 const SUITE_OF_GVISOR: &str = "trixie";

@@ -6,7 +6,7 @@ use crate::apt::Archive;
 use crate::criu::{self, Criu, EXPERIMENTAL, OLD, STABLE};
 use crate::os::Os;
 use crate::prefix::Prefix;
-use crate::{Result, engines, process, programs, runtimes};
+use crate::{Result, engines, process, programs, python, runtimes};
 
 /// Finds a CRIU that works or installs one, and prints how to use it; `force` installs in any case.
 pub(crate) fn run(tests: bool, force: bool) -> Result<()> {
@@ -42,15 +42,16 @@ fn choose(paths: &[PathBuf]) -> Option<Criu> {
     criu
 }
 
-/// Installs all that the tests need: several CRIUs, container runtimes and engines, and
-/// programs.
+/// Installs all that the tests need: several CRIUs, container runtimes and engines, programs, and
+/// grpcio.
 pub(crate) fn for_tests(force: bool) -> Result<()> {
     debian(STABLE, force)?;
     debian(EXPERIMENTAL, force)?;
     debian(OLD, force)?;
     runtimes::install(force)?;
     engines::install(force)?;
-    programs::provide(programs::OF_TESTS)
+    programs::provide(programs::OF_TESTS)?;
+    python::install(force)
 }
 
 /// Installs the newest CRIU that works.

@@ -11,8 +11,8 @@ use crate::metadata::json::is_empty;
 #[serde(default)]
 #[non_exhaustive]
 pub struct Gpus {
-    /// What saved the memory of the GPUs: `cuda-checkpoint`, `cuda_plugin`, `amdgpu_plugin`,
-    /// `runsc`, `libcuda`. Empty for a machine.
+    /// Program that saved the memory of the GPUs: `cuda-checkpoint`, `cuda_plugin`,
+    /// `amdgpu_plugin`, `runsc`, `libcuda`. Empty for a machine.
     #[serde(skip_serializing_if = "is_empty")]
     pub tool: String,
     /// Version of the kernel's driver: `580.65.06`.

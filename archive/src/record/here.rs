@@ -201,3 +201,64 @@ fn text(path: impl AsRef<Path>) -> Option<String> {
 
 /// Most bytes read of a file. `/proc/cpuinfo` has 1.5 KiB for each of some 1,000 processors.
 const LONGEST: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_of_x86_and_of_arm_are_read() {
+        let x86 = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\n\
+                   model name\t: Intel(R) Xeon(R)\nstepping\t: 8\nflags\t\t: fpu avx2 aes\n\n\
+                   processor\t: 1\nvendor_id\t: Other\n";
+        let cpu = Cpu::parse(x86);
+        assert_eq!((&*cpu.vendor, &*cpu.name), ("GenuineIntel", "Intel(R) Xeon(R)"));
+        assert_eq!((cpu.model, cpu.features.join(" ")), (vec![6, 143, 8], "aes avx2 fpu".into()));
+        let arm = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd\n\
+                   CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x3\n\
+                   CPU part\t: 0xd0c\nCPU revision\t: 1\n";
+        let cpu = Cpu::parse(arm);
+        assert_eq!((&*cpu.vendor, &*cpu.name), ("0x41", ""));
+        assert_eq!((cpu.model, cpu.features.join(" ")), (vec![8, 0xd0c, 1], "asimd fp".into()));
+        assert_eq!(Cpu::parse(""), Cpu::default());
+    }
+
+    #[test]
+    fn versions_of_cgroups_are_told_apart() {
+        let parse = |own: &str, unified: &str| {
+            let found = Cgroups::parse(own, unified);
+            (found.version.to_string(), found.controllers.join(" "))
+        };
+        let text = |version: &str, controllers: &str| (version.to_owned(), controllers.to_owned());
+        assert_eq!(parse("0::/user.slice\n", "cpu memory pids"), text("v2", "cpu memory pids"));
+        let v1 = "5:cpu,cpuacct:/\n4:memory:/a:b\n1:name=systemd:/\n";
+        assert_eq!(parse(v1, ""), text("v1", "cpu cpuacct memory"));
+        let both = format!("{v1}0::/\n");
+        assert_eq!(parse(&both, ""), text("hybrid", "cpu cpuacct memory"));
+        // Named hierarchies have no controllers.
+        assert_eq!(parse("1:name=systemd:/\n0::/\n", "pids"), text("v2", "pids"));
+        assert_eq!(parse("", ""), text("", ""));
+    }
+
+    #[test]
+    fn gpus_are_read_as_nvidia_s_driver_lists_them() {
+        let driver = std::env::temp_dir().join(format!("criu-archive-gpus-{}", std::process::id()));
+        assert_eq!(nvidia(&driver), None);
+        let gpu = driver.join("gpus/0000:65:00.0");
+        fs::create_dir_all(&gpu).unwrap();
+        let version = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27\n\
+                       GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n";
+        fs::write(driver.join("version"), version).unwrap();
+        let information = "Model: \t\t NVIDIA H200\nIRQ:   \t\t 45\n\
+                           GPU UUID: \t GPU-12345678-1234-1234-1234-123456789abc\n\
+                           Bus Location: \t 0000:65:00.0\nDevice Minor: \t 3\n";
+        fs::write(gpu.join("information"), information).unwrap();
+        let found = nvidia(&driver).unwrap();
+        fs::remove_dir_all(&driver).unwrap();
+        assert_eq!(found.driver, "580.65.06");
+        let [device] = &found.devices[..] else { panic!("{found:?}") };
+        assert_eq!((&*device.model, &*device.path), ("NVIDIA H200", "/dev/nvidia3"));
+        assert_eq!(device.uuid, "GPU-12345678-1234-1234-1234-123456789abc");
+        assert_eq!(device.pci, "0000:65:00.0");
+    }
+}

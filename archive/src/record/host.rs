@@ -70,9 +70,9 @@ pub struct Cpu {
 words! {
     /// Version of the control groups of a machine.
     CgroupVersion {
-        /// One hierarchy for each controller.
+        /// A hierarchy for each controller.
         V1 = "v1",
-        /// One hierarchy for all.
+        /// A single hierarchy for all controllers.
         V2 = "v2",
         /// Controllers in hierarchies of their own, and the hierarchy of version 2 beside them.
         Hybrid = "hybrid",

@@ -1,4 +1,66 @@
-//! Records of checkpoints.
+//! Records of checkpoints: which tool made a checkpoint, of what, on which machine.
+//!
+//! A [`Record`] is the file `criu-record.json` beside the checkpoints of one or several containers.
+//! The directory may be in an archive. Whoever calls the tool writes the record: the pod, the tool
+//! of each container with its version, each file with its size and digest, and the machine.
+//!
+//! ```text
+//! directory or archive       read                       compare
+//!
+//! criu-record.json       ┐
+//! checkpoint-manifest    ├▶ Holder ─▶ Record ┐
+//! the files of the tools ┘    │              ├▶ verify ─▶ Finding, the worst first
+//!                             └──────────────┤
+//! /proc, PROGRAM --version ─▶ Host ──────────┘
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! use criu_archive::UNWATCHED;
+//! use criu_archive::record::{
+//!     Container, File, Holder, Host, Pod, Program, Record, Role, State, Tool, ToolKind,
+//! };
+//!
+//! # let directory = std::env::temp_dir().join(format!("criu-record-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! // A tool has written this file.
+//! std::fs::write(directory.join("web.tar"), b"the checkpoint")?;
+//!
+//! let mut record = Record::new("example 1.0");
+//! record.pod = Some(Pod::new("shop", "default", "5a5a-6b6b"));
+//! record.host = Some(Host::here());
+//! let mut web = Container::new("web", "aa11", Tool::new(ToolKind::Criu, "4.3"));
+//! let holder = Holder::open(&directory)?;
+//! web.files.push(File::measured(&holder, "web.tar", Role::Archive, UNWATCHED)?);
+//! record.containers.push(web);
+//! record.state.advance(State::Complete)?;
+//! record.write(&directory)?;
+//!
+//! // Later, and perhaps on another machine.
+//! let record = Record::open(&directory)?;
+//! let mut host = Host::here();
+//! host.programs = Some(vec![Program::new(ToolKind::Criu, "4.1.1", "/usr/sbin/criu")]);
+//! let findings = record.verify(&host, &Holder::open(&directory)?, UNWATCHED)?;
+//! assert_eq!(
+//!     findings[0].to_string(),
+//!     "error: container web: criu 4.3 made the checkpoint, 4.1.1 is here; that version or a \
+//!      newer one is wanted"
+//! );
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Trust
+//!
+//! Records may come from anywhere. Whatever their bytes are, reading ends in a result or in an
+//! [`Error`](crate::Error). Sizes and numbers of values are bounded as those of all JSON
+//! ([`METADATA`](crate::bounds::METADATA)). The paths of files lead to files beside the record, and
+//! links are not followed. A digest tells that a file is the one that was recorded; who has
+//! written the record itself is not proved.
+//!
+//! Fields that have no name here stay in the `other` of their object, and are written again when
+//! the record is.
 
 mod bytes;
 mod container;
@@ -6,6 +68,7 @@ mod engines;
 mod file;
 mod finding;
 mod gpu;
+mod heads;
 mod here;
 mod holder;
 mod host;

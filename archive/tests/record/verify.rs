@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_archive::record::{
-    About, CgroupVersion, Finding, GpuDevice, Gpus, Holder, Host, Program, RECORD, Record, State,
-    ToolKind,
+    About, CgroupVersion, File, Finding, GpuDevice, Gpus, Holder, Host, Program, RECORD, Record,
+    Role, State, ToolKind,
 };
 use criu_archive::{ErrorKind, UNWATCHED};
 use criu_images::Severity;
@@ -343,4 +343,42 @@ fn gpus_that_are_missing_or_of_another_model_are_found() {
     let mut part = two();
     part.devices[0].uuid = "MIG-0".to_owned();
     assert!(compare(part, Some(two()))[0].starts_with("warning: `MIG-0` is a part of a GPU"));
+}
+
+#[test]
+fn files_of_another_tool_than_the_record_says_are_found() {
+    let (directory, mut record, _) = directory("record-heads");
+    let map = br#"{"compression":"none","container_count":"1"}"#;
+    let head = [&b"gVisorSF"[..], &(map.len() as u64).to_be_bytes(), map, b"state"].concat();
+    fs::write(directory.join("db/core-1.img"), &head).unwrap();
+    let holder = Holder::open(&directory).unwrap();
+    let core = &mut record.containers[1].files[0];
+    *core = File::measured(&holder, "db/core-1.img", Role::Image, UNWATCHED).unwrap();
+    let on_files = |record: &Record| {
+        let found = record.verify_files(&holder, UNWATCHED).unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // CRIU's images have other heads, and are not looked at.
+    assert_eq!(on_files(&record), [""; 0]);
+    assert!(record.heads(&holder).is_empty());
+    record.containers[1].tool.kind = ToolKind::Runsc;
+    assert_eq!(on_files(&record), [""; 0]);
+    let heads = record.heads(&holder);
+    let [(path, Ok(head))] = &heads[..] else { panic!("{heads:?}") };
+    assert_eq!((*path, head.tool()), ("db/core-1.img", "runsc"));
+    assert!(head.facts().contains(&("compression".into(), "none".into())), "{head:?}");
+    record.containers[1].tool.kind = ToolKind::Qemu;
+    assert_eq!(on_files(&record), ["error: db/core-1.img: is of runsc, the record says qemu"]);
+    record.containers[1].files.remove(0);
+    let expected = [
+        "error: container db: none of its images is of qemu",
+        "warning: db/core-1.img: is not in the record",
+    ];
+    assert_eq!(on_files(&record), expected);
+    // Containers of one sandbox share its files.
+    record.containers[1].tool.kind = ToolKind::Runsc;
+    let shared = File::measured(&holder, "db/core-1.img", Role::Image, UNWATCHED).unwrap();
+    record.files = vec![shared, record.containers[1].files.remove(0)];
+    assert_eq!(on_files(&record), [""; 0]);
+    assert_eq!(record.heads(&holder).len(), 1);
 }

@@ -1,4 +1,4 @@
-//! What a coordinator accepts.
+//! Limits of what a coordinator accepts.
 
 use std::time::Duration;
 

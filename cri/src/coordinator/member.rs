@@ -1,10 +1,13 @@
 //! A dump or restore that takes part in a distributed job.
 
+use std::fs::File;
+
 use criu_rs::{Cancel, HookResult, Hooks, Pid, PodHooks};
 
 use super::client::{Client, Held};
 use super::error::CoordinatorError;
 use super::message::{Request, Step, What, check_id};
+use crate::hold;
 
 /// A member of a distributed job: hooks of a dump, a restore or a pod that ask the coordinator at
 /// each step, and let CRIU go on when all members may.
@@ -34,6 +37,14 @@ pub struct Member {
     held: Option<Held>,
     /// The last step that all members have come to.
     passed: Option<Step>,
+    network: Option<Network>,
+}
+
+/// The network of a restore.
+#[derive(Debug)]
+struct Network {
+    file: File,
+    is_shut: bool,
 }
 
 impl Member {
@@ -50,7 +61,7 @@ impl Member {
     ) -> Result<Self, CoordinatorError> {
         let (id, needs) = (id.into(), needs.into_iter().map(Into::into).collect::<Vec<String>>());
         [&id].into_iter().chain(&needs).try_for_each(|id| check_id(id)).map_err(invalid)?;
-        Ok(Self { client, id, needs, held: None, passed: None })
+        Ok(Self { client, id, needs, held: None, passed: None, network: None })
     }
 
     /// Returns the member's id.
@@ -66,7 +77,20 @@ impl Member {
     /// Ends a wait when `cancel` is cancelled.
     #[must_use]
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        self.client = self.client.cancel(cancel);
+        self.client = self.client.clone().cancel(cancel);
+        self
+    }
+
+    /// Shuts a network namespace, such as `/run/netns/blue`, from a restore's beginning until all
+    /// members are restored: nothing comes in or goes out.
+    ///
+    /// A restore sends data of its TCP connections that had not been sent when they were saved. A
+    /// node on which the other end is not restored yet would reset the connection. The network is
+    /// one that the tasks are restored into, and in which no other process needs connections. After
+    /// a `kill -9` of this process, `nft delete table inet criu_cri_shut` opens the network.
+    #[must_use]
+    pub fn shut_network(mut self, network: File) -> Self {
+        self.network = Some(Network { file: network, is_shut: false });
         self
     }
 
@@ -92,6 +116,10 @@ impl Member {
         if self.held.is_some() && self.passed == Some(Step::PreRestore) {
             return Ok(());
         }
+        if let Some(network) = &mut self.network {
+            hold::shut(&network.file).map_err(CoordinatorError::system("shut the network"))?;
+            network.is_shut = true;
+        }
         self.join(Step::PreRestore)
     }
 
@@ -115,8 +143,19 @@ impl Member {
             self.client.step(&self.id, step, &self.needs)?;
             self.passed = Some(step);
         }
+        if step == Step::NetworkUnlock {
+            self.open_network()?;
+        }
         if matches!(step, Step::PostDump | Step::PostResume) {
             self.held = None;
+        }
+        Ok(())
+    }
+
+    fn open_network(&mut self) -> Result<(), CoordinatorError> {
+        if let Some(network) = self.network.as_mut().filter(|network| network.is_shut) {
+            hold::open(&network.file).map_err(CoordinatorError::system("open the network"))?;
+            network.is_shut = false;
         }
         Ok(())
     }
@@ -157,6 +196,13 @@ impl Hooks for Member {
 
     fn post_resume(&mut self) -> HookResult {
         Ok(self.come(Step::PostResume)?)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Nobody could be told of an error.
+        let _ = self.open_network();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What goes over the wire: a JSON object as a request, and a text as its answer.
+//! Messages on the wire: a JSON object as a request, and a text as its answer.
 
 use std::collections::BTreeMap;
 use std::fmt;

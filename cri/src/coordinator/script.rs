@@ -19,6 +19,11 @@ use super::message::{Graph, Step, check_id, ids};
 /// file, `/etc/criu/criu-coordinator.json` has the dependencies of several members. There a member
 /// is the container whose id, of 64 hexadecimal digits, is in the process's cgroup, or else the
 /// name of the process. A dump then writes the file in the images directory, for the restore.
+///
+/// The file that names the coordinator's address or port may name a directory with certificates,
+/// `certs`, too.
+///
+/// Where the images directory is writable by others, they choose the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Script {
@@ -30,6 +35,8 @@ pub struct Script {
     pub needs: Vec<String>,
     /// The coordinator's address as `HOST:PORT`.
     pub address: String,
+    /// The directory with certificates for TLS, which only this crate's files name.
+    pub certs: Option<PathBuf>,
 }
 
 /// The contents of a file of criu-coordinator. The name of its log is not used.
@@ -39,6 +46,7 @@ struct Config {
     dependencies: Option<Dependencies>,
     address: Option<String>,
     port: Option<Port>,
+    certs: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,7 +101,8 @@ impl Script {
             move |why| CoordinatorError::File { path, why }
         };
         let place = own.as_ref().filter(|own| own.address.is_some() || own.port.is_some());
-        let address = place.unwrap_or(&all).address().map_err(at(&own_path))?;
+        let place = place.unwrap_or(&all);
+        let (address, certs) = (place.address().map_err(at(&own_path))?, place.certs.clone());
         let (id, needs) = match own {
             Some(own) => own.member().map_err(at(&own_path))?,
             None if matches!(step, Step::PreDump | Step::NetworkLock | Step::PostDump) => {
@@ -108,7 +117,7 @@ impl Script {
                 return Err(at(&own_path)(why.to_owned()));
             }
         };
-        Ok(Self { step, id, needs, address })
+        Ok(Self { step, id, needs, address, certs })
     }
 }
 
@@ -229,7 +238,8 @@ mod tests {
         let script = Script::at(Step::PostDump, &images, None, &common).unwrap();
         let needs = vec!["B".to_owned(), "C".to_owned()];
         let address = "[::1]:9".to_owned();
-        assert_eq!(script, Script { step: Step::PostDump, id: "A".into(), needs, address });
+        let certs = None;
+        assert_eq!(script, Script { step: Step::PostDump, id: "A".into(), needs, address, certs });
     }
 
     #[test]

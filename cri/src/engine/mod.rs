@@ -9,8 +9,10 @@
 
 mod control;
 mod criu;
+mod describe;
 mod error;
 mod facts;
+mod fit;
 mod folders;
 mod options;
 mod outcome;
@@ -23,6 +25,7 @@ use criu_archive::record::{Finding, Host, Record, Tool};
 
 pub use control::{After, Control, Moments};
 pub use criu::Criu;
+pub use describe::describe;
 pub use error::EngineError;
 pub use facts::{Fact, Facts};
 pub use options::{EngineOption, OptionError, Options, Phase, Values};

@@ -1,4 +1,4 @@
-//! One call: passed on, or answered.
+//! A call: passed on, or answered.
 
 use std::sync::Arc;
 use std::time::Instant;

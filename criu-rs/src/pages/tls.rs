@@ -163,8 +163,8 @@ fn encrypt_within(
     socket.set_timeout(None).map_err(PagesError::socket("set up the connection"))
 }
 
-/// Returns the verifier for the peer's certificates: for a name, unless there is none or any name is
-/// accepted.
+/// Returns the verifier for the peer's certificates: for a name, unless there is none or any name
+/// is accepted.
 fn verifier(
     tls: &Tls,
     name: Option<&str>,

@@ -19,6 +19,7 @@ use criu_archive::inspection::{Inspection, Part, Place};
 use criu_archive::report::Report;
 
 pub(crate) use options::Inspect;
+pub(crate) use table::Table;
 
 use crate::exit::Exit;
 use crate::fault::Fault;

@@ -56,6 +56,11 @@ impl Reach {
         self.criu.as_deref()
     }
 
+    /// Returns the time that the operation may take.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
     /// Returns an option that was given and that has no effect when `criu` itself is executed.
     pub(crate) fn only_here(&self) -> Option<&'static str> {
         let given = [("--json", self.json), ("--deadline", self.deadline.is_some())];

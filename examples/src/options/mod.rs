@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod common;
+mod coordinator;
 mod copies;
 mod dump;
 mod files;
@@ -15,6 +16,9 @@ mod values;
 pub(crate) use cgroups::{Cgroups, CgroupsSaved};
 pub use common::criu_program;
 pub(crate) use common::{Common, Reach};
+pub(crate) use coordinator::{
+    Coordinated, ShutNetwork, TIMEOUT, client as coordinator_client, tls as certificates,
+};
 pub(crate) use copies::Notice;
 pub(crate) use dump::{DumpOnly, Existing, Images, Saved};
 pub(crate) use files::Files;

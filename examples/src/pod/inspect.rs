@@ -30,10 +30,19 @@ impl Inspect {
     pub(super) fn run(self) -> Fallible<ExitCode> {
         let (holder, record) = open(&self.path)?;
         let bytes = bytes(&holder, &record);
+        let heads = record.heads(&holder).into_iter().map(|(path, head)| Head::new(path, head));
+        let heads = heads.collect();
         let kind = if holder.in_archive().is_some() { "archive" } else { "directory" };
         let name = holder.name();
-        let shown =
-            Inspected { program: "pod", outcome: "done", name, kind, bytes, record: &record };
+        let shown = Inspected {
+            program: "pod",
+            outcome: "done",
+            name,
+            kind,
+            bytes,
+            record: &record,
+            heads,
+        };
         images::show(&shown, self.json)?;
         Ok(Exit::Done.into())
     }
@@ -57,6 +66,31 @@ struct Inspected<'r> {
     /// Bytes of the files.
     bytes: u64,
     record: &'r Record,
+    /// Files of other tools than CRIU, and what these say of themselves.
+    heads: Vec<Head<'r>>,
+}
+
+/// The head of a file.
+#[derive(Serialize)]
+struct Head<'r> {
+    path: &'r str,
+    tool: &'static str,
+    facts: Vec<(String, String)>,
+    /// The reason why the head cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl<'r> Head<'r> {
+    fn new(path: &'r str, head: criu_archive::Result<criu_archive::foreign::Head>) -> Self {
+        match head {
+            Ok(head) => Self { path, tool: head.tool(), facts: head.facts(), error: None },
+            Err(error) => {
+                let error = Some(error.kind().to_string());
+                Self { path, tool: "", facts: Vec::new(), error }
+            }
+        }
+    }
 }
 
 impl fmt::Display for Inspected<'_> {
@@ -83,6 +117,9 @@ impl fmt::Display for Inspected<'_> {
         rows.files(&record.files);
         for container in &record.containers {
             rows.container(container);
+        }
+        for head in &self.heads {
+            rows.head(head);
         }
         rows.fmt(f)
     }
@@ -181,6 +218,16 @@ impl Rows {
             let place = if connection.inside { ", inside of the checkpoint" } else { "" };
             let ends = format!("{} to {}", connection.local, connection.remote);
             self.add("  connection", format!("{} {ends}{place}", connection.protocol));
+        }
+    }
+
+    fn head(&mut self, head: &Head<'_>) {
+        self.0.push((String::new(), String::new()));
+        self.add("head", head.path);
+        self.add("  of", head.tool);
+        self.add("  fault", head.error.clone().unwrap_or_default());
+        for (name, value) in &head.facts {
+            self.add("  says", format!("{name}: {value}"));
         }
     }
 

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod containerd;
+mod cri;
 mod podman;
+mod proxy;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -24,7 +26,7 @@ pub type Case = criu_lab::containers::Case<Pid, Criu>;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let suite = Suite {
-        tests: [podman::TESTS, containerd::TESTS].concat(),
+        tests: [podman::TESTS, containerd::TESTS, cri::TESTS, proxy::TESTS].concat(),
         criu: |path| Criu::at(path),
         version: |criu| criu.version().map_err(|error| error.to_string()),
     };
@@ -39,7 +41,7 @@ pub const fn case(name: &'static str, test: fn(&Bed)) -> Case {
 /// Runs the program with words to its end.
 #[track_caller]
 pub fn program(words: &[&str]) -> Said {
-    finish(Command::new(env!("CARGO_BIN_EXE_criu-rs")).args(words))
+    finish(Command::new(PROGRAM).args(words))
 }
 
 /// Runs the program with words, which must succeed. Returns its output.
@@ -47,6 +49,9 @@ pub fn program(words: &[&str]) -> Said {
 pub fn done(words: &[&str]) -> String {
     program(words).done()
 }
+
+/// The path of the program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_criu-rs");
 
 /// The text of a path.
 pub fn text(path: &Path) -> &str {

@@ -15,6 +15,7 @@ mod archive;
 mod archive_create;
 mod check;
 mod confine;
+mod coordinator;
 mod crit;
 mod descriptors;
 mod dump;
@@ -31,6 +32,7 @@ mod nonsense;
 mod options;
 mod output;
 mod places;
+mod pod;
 mod programs;
 mod registry;
 mod restore;
@@ -58,6 +60,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         archive_create::TESTS,
         check::TESTS,
         confine::TESTS,
+        coordinator::TESTS,
         preflight::TESTS,
         crit::TESTS,
         descriptors::TESTS,
@@ -76,6 +79,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         output::TESTS,
         registry::TESTS,
         places::TESTS,
+        pod::TESTS,
         programs::TESTS,
         restore::TESTS,
         shipped::TESTS,

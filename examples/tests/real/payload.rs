@@ -18,7 +18,13 @@ pub fn run(words: &[String]) {
     }
     criu_lab::payload::run(
         words,
-        &[("copy", criu_lab::copy::run), ("patterned", patterned), ("noise", noise)],
+        &[
+            ("answer", crate::coordinator::answer),
+            ("ask", crate::coordinator::ask),
+            ("copy", criu_lab::copy::run),
+            ("patterned", patterned),
+            ("noise", noise),
+        ],
     );
 }
 

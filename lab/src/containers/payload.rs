@@ -78,8 +78,13 @@ pub(super) fn run(words: &[String]) {
         // for a socket of its own.
         "looks" => {
             let seen = file.with_extension("seen");
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(socket.local_addr().unwrap()).unwrap();
+            let connected = || {
+                let socket = UdpSocket::bind("127.0.0.1:0")?;
+                socket.connect(socket.local_addr()?)?;
+                Ok(socket)
+            };
+            let socket =
+                connected().unwrap_or_else(|e: std::io::Error| count.counter.fail(&e.to_string()));
             let socket = rest.iter().any(|word| word == "socket").then_some(socket);
             let works = || {
                 let socket = socket.as_ref();

@@ -24,6 +24,16 @@ pub struct Containerd {
     path: String,
     /// The folder `/run` of its node.
     run: PathBuf,
+    command: Command,
+}
+
+/// The properties of a containerd.
+#[derive(Debug, Default)]
+pub struct ContainerdWanted<'w> {
+    /// The node that it runs on, in place of the sandbox.
+    pub node: Option<&'w Node>,
+    /// A file with the certificates of the authorities that it trusts.
+    pub authority: Option<&'w Path>,
 }
 
 impl Containerd {
@@ -32,45 +42,49 @@ impl Containerd {
     /// # Panics
     /// Panics if containerd does not answer. The message is its log.
     pub fn start<P: ProcessId, C>(bed: &Bed<P, C>, pause: &str) -> Self {
-        let run = PathBuf::from("/run");
-        Self::at(bed, "containerd", Command::new(engine("containerd")), run, pause)
+        Self::with(bed, pause, &ContainerdWanted::default())
     }
 
-    /// Starts another containerd on a node, in the same manner.
+    /// Starts a containerd of some properties, in the same manner.
     ///
     /// # Panics
     /// Panics if containerd does not answer. The message is its log.
-    pub fn start_on<P: ProcessId, C>(node: &Node, bed: &Bed<P, C>, pause: &str) -> Self {
-        let run = node.path(Path::new("/run"));
-        Self::at(bed, "containerd-node", node.command(&engine("containerd")), run, pause)
-    }
-
-    fn at<P: ProcessId, C>(
+    pub fn with<P: ProcessId, C>(
         bed: &Bed<P, C>,
-        name: &str,
-        mut command: Command,
-        run: PathBuf,
         pause: &str,
+        wanted: &ContainerdWanted<'_>,
     ) -> Self {
+        let program = engine("containerd");
+        let (name, mut command, run) = match wanted.node {
+            None => ("containerd", Command::new(program), PathBuf::from("/run")),
+            Some(node) => ("containerd-node", node.command(&program), node.path(Path::new("/run"))),
+        };
         let sandbox = Sandbox::check().expect("a sandbox");
         let dir = bed.dir(name);
         give_networks(&dir.join("cni"));
-        trust(&dir.join("hosts"), pause);
         fs::write(dir.join("config.toml"), config(&dir, pause)).unwrap();
         let log = File::create(dir.join("log")).unwrap();
         let socket = run.join(SOCKET);
         command.arg("--config").arg(dir.join("config.toml"));
         let path = path(&sandbox, bed.runtime.criu());
         command.env_clear().env("PATH", &path).stdin(Stdio::null());
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut client = None;
-        let is_up = soon(|| {
-            client = Client::new(&socket).ok();
-            client.is_some()
-        });
-        let log = || fs::read_to_string(dir.join("log")).unwrap_or_default();
-        assert!(is_up, "{}", log());
-        Self { child, client: client.unwrap(), dir, path, run }
+        if let Some(authority) = wanted.authority {
+            command.env("SSL_CERT_FILE", authority);
+        }
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let (child, client) = up(&mut command, &socket, &dir);
+        Self { child, client, dir, path, run, command }
+    }
+
+    /// Kills containerd, whose containers run on, and starts it again.
+    ///
+    /// # Panics
+    /// Panics if containerd does not answer. The message is its log.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(self.socket());
+        (self.child, self.client) = up(&mut self.command, &self.run.join(SOCKET), &self.dir);
     }
 
     /// The path of the socket, as the sandbox sees the path.
@@ -138,6 +152,18 @@ impl Drop for Containerd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts containerd, and waits until it answers.
+fn up(command: &mut Command, socket: &Path, dir: &Path) -> (Child, Client) {
+    let child = command.spawn().unwrap();
+    let mut client = None;
+    let is_up = soon(|| {
+        client = Client::new(socket).ok();
+        client.is_some()
+    });
+    assert!(is_up, "{}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+    (child, client.unwrap())
 }
 
 /// A pod, which is removed when the value is dropped.
@@ -241,14 +267,6 @@ fi
     }
 }
 
-/// Makes a folder that allows plain HTTP to the registry of an image.
-fn trust(dir: &Path, image: &str) {
-    let host = image.split('/').next().unwrap();
-    fs::create_dir_all(dir.join(host)).unwrap();
-    let text = format!("server = \"http://{host}\"\n[host.\"http://{host}\"]\n");
-    fs::write(dir.join(host).join("hosts.toml"), text).unwrap();
-}
-
 /// The configuration: the settings that such a machine needs.
 fn config(dir: &Path, pause: &str) -> String {
     let (root, cni) = (dir.join("root"), dir.join("cni"));
@@ -265,8 +283,6 @@ address = "/run/{SOCKET}.ttrpc"
 snapshotter = "overlayfs"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = "{pause}"
-[plugins.'io.containerd.cri.v1.images'.registry]
-config_path = "{hosts}"
 [plugins.'io.containerd.cri.v1.runtime']
 enable_selinux = false
 disable_apparmor = true
@@ -282,7 +298,6 @@ SystemdCgroup = false
 "#,
         root = root.display(),
         cni = cni.display(),
-        hosts = dir.join("hosts").display(),
         runc = runc.display(),
     )
 }

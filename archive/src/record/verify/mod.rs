@@ -2,6 +2,7 @@
 
 mod files;
 mod gpus;
+mod heads;
 mod machine;
 mod processor;
 mod tools;
@@ -54,13 +55,15 @@ impl Record {
         worst_first(findings)
     }
 
-    /// Compares the record with the files beside it: their presence, sizes and digests. Returns the
-    /// findings, the worst first.
+    /// Compares the record with the files beside it: their presence, sizes and digests, and the
+    /// heads of files of other tools than CRIU. Returns the findings, the worst first.
     ///
     /// # Errors
     /// [`ErrorKind::Stopped`](crate::ErrorKind::Stopped) and nothing else.
     pub fn verify_files(&self, holder: &Holder, watch: Watch<'_>) -> Result<Vec<Finding>> {
-        Ok(worst_first(files::look(self, holder, watch)?))
+        let mut findings = files::look(self, holder, watch)?;
+        findings.extend(heads::look(self, holder));
+        Ok(worst_first(findings))
     }
 }
 

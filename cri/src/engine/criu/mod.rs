@@ -6,12 +6,14 @@ mod restore;
 
 use std::path::Path;
 
-use criu_archive::record::{Finding, Host, Record, Tool, ToolKind};
+use criu_archive::record::{About, Finding, Host, Record, Tool, ToolKind};
+use criu_images::Severity;
 
 use super::Engine;
 use super::control::Control;
 use super::error::EngineError;
 use super::facts::Facts;
+use super::fit;
 use super::options::{EngineOption, Options};
 use super::outcome::{Saved, Started};
 use super::subject::{Place, Subject};
@@ -73,7 +75,16 @@ impl Engine for Criu {
         Ok(facts)
     }
 
-    fn verify(&self, _record: &Record, _host: &Host, _from: &Path) -> Vec<Finding> {
-        Vec::new()
+    fn verify(&self, record: &Record, host: &Host, from: &Path) -> Vec<Finding> {
+        let mut all = fit::everything(self, record, host, from);
+        all.extend(fit::strangers(record, &ToolKind::Criu));
+        for container in &record.containers {
+            let folder = from.join(&container.name);
+            if let Err(why) = self.inspect(&folder) {
+                let finding = Finding::new(Severity::Error, About::Files, why.to_string());
+                all.push(finding.at(format!("container {}", container.name)));
+            }
+        }
+        all
     }
 }

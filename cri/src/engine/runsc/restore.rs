@@ -24,10 +24,7 @@ impl Runsc {
         control: &Control<'_>,
     ) -> Result<Vec<Started>, EngineError> {
         into.check(record)?;
-        let unfit = self.differences(record)?;
-        if !unfit.is_empty() {
-            return Err(EngineError::Unfit(unfit));
-        }
+        self.refuse_unfit(record)?;
         let folder = from.join(FOLDER);
         state_file(&folder)?;
         let mut all = Vec::new();

@@ -1,0 +1,266 @@
+//! `cri restore`: brings a container or a pod back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use criu_cri::proto::{ContainerConfig, ImageSpec, Kept, PodSandboxConfig, PullImageRequest};
+use prost::Message;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::archives::{Place, Private, WayArgs, of_container};
+use super::derive::Told;
+use super::engine::{Engine, EngineArgs};
+use super::find::Node;
+use super::steps::Steps;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::output::Output;
+use crate::tool::Fallible;
+
+/// Options of `cri restore`.
+#[derive(Args)]
+pub(super) struct Restore {
+    /// An archive of a container, or an image of one: HOST[:PORT]/NAME[:TAG][@DIGEST],
+    /// oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    #[arg(value_name = "FROM")]
+    from: PathBuf,
+    /// A pod that runs, which gets the container: [NAMESPACE/]POD or the beginning of the sandbox's
+    /// id. By default a new pod is made
+    #[arg(long, value_name = "POD", requires = "pod_config")]
+    pod: Option<String>,
+    /// The pod's configuration as JSON, in the form of crictl. By default it is made of what the
+    /// archive tells: names and namespaces
+    #[arg(long, value_name = "FILE")]
+    pod_config: Option<PathBuf>,
+    /// The container's configuration as JSON, in the form of crictl; the image in it does not
+    /// matter. By default it is made of what the archive tells: name, mounts and hidden paths
+    #[arg(long, value_name = "FILE", conflicts_with = "mounts")]
+    container_config: Option<PathBuf>,
+    /// A path of this node for a mount of the container
+    #[arg(long = "mount", value_name = "PATH:CONTAINER_PATH", value_parser = mount)]
+    mounts: Vec<(String, String)>,
+    /// The runtime of a new pod, by its name in the engine's configuration
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "pod")]
+    runtime_handler: String,
+    #[command(flatten)]
+    way: WayArgs,
+    /// Print one JSON object on standard output
+    #[arg(long, help_heading = "This program")]
+    json: bool,
+}
+
+impl Restore {
+    pub(super) fn run(self, name: &str, args: &EngineArgs) -> Fallible<ExitCode> {
+        let output = Output::new(name, "cri", self.json);
+        let from = Place::of(&self.from);
+        let mut steps = Steps::new();
+        let engine = args.connect()?;
+        let (archive, _private) = self.fetch(&engine, &from, &mut steps)?;
+        let told = Told::of(&of_container(&archive)?)?;
+        let (pod, container) = self.configs(&told)?;
+        steps.end("check");
+        self.fetch_base(&engine, &told.base, &pod)?;
+        steps.end("image");
+        let new = self.start(&engine, &archive, (pod, container), &mut steps)?;
+        let show = self.from.display();
+        let mut facts = json!({ "sandbox": new.sandbox, "id": new.container });
+        steps.add_to(&mut facts);
+        let said = format!("{show} runs as {} in {}", new.container, new.sandbox);
+        output.done(format!("{said}: {steps}"), facts);
+        Ok(Exit::Done.into())
+    }
+
+    /// Returns the absolute path of the archive, and the directory that holds it if it was fetched.
+    fn fetch(
+        &self,
+        engine: &Engine,
+        from: &Place,
+        steps: &mut Steps,
+    ) -> Fallible<(PathBuf, Option<Private>)> {
+        match from {
+            Place::Image(named) => {
+                let private = Private::new(&self.way.beside(from))?;
+                let archive = private.path("checkpoint.tar");
+                self.way.fetch(engine, named, &archive)?;
+                steps.end("fetch");
+                Ok((archive, Some(private)))
+            }
+            Place::File(path) | Place::Directory(path) => {
+                let named = |error: std::io::Error| format!("{}: {error}", path.display());
+                Ok((fs::canonicalize(path).map_err(named)?, None))
+            }
+        }
+    }
+
+    /// Has the engine pull the image of the root file system.
+    ///
+    /// containerd pulls the image itself when it restores, without its settings for registries.
+    /// A pull by the settings fails here, before there is a pod.
+    fn fetch_base(
+        &self,
+        engine: &Engine,
+        base: &str,
+        pod: &Kept<PodSandboxConfig>,
+    ) -> Result<(), Fault> {
+        let from = self.from.display();
+        if base.is_empty() {
+            return Ok(());
+        }
+        if base.starts_with("sha256:") {
+            return Err(Fault::Failed(format!(
+                "{from}: the container's image has no name in a registry, only {base}: containerd \
+                 restores containers of images that it has pulled"
+            )));
+        }
+        let image = ImageSpec { image: base.to_owned(), ..ImageSpec::default() };
+        if engine.run("asking the engine", engine.client.image(image.clone()))?.is_none() {
+            let request = PullImageRequest {
+                image: Some(image),
+                auth: None,
+                sandbox_config: Some(pod.clone()),
+            };
+            engine.run(&format!("pulling {base}"), engine.client.pull_image(request))?;
+        }
+        Ok(())
+    }
+
+    /// Makes or reads the configurations.
+    fn configs(
+        &self,
+        told: &Told,
+    ) -> Result<(Kept<PodSandboxConfig>, Kept<ContainerConfig>), Fault> {
+        let pod = match &self.pod_config {
+            Some(path) => read(path)?,
+            None => Kept::new(&told.pod()),
+        };
+        let container = match &self.container_config {
+            Some(path) => read(path)?,
+            None => {
+                let given: BTreeMap<_, _> = self.mounts.iter().cloned().collect();
+                Kept::new(&told.container(&given)?)
+            }
+        };
+        Ok((pod, container))
+    }
+
+    /// Makes the pod and the container, and lets the container run. After a failure there is
+    /// neither.
+    fn start(
+        &self,
+        engine: &Engine,
+        archive: &Path,
+        (pod, mut container): (Kept<PodSandboxConfig>, Kept<ContainerConfig>),
+        steps: &mut Steps,
+    ) -> Result<New, Fault> {
+        let client = &engine.client;
+        let image = ImageSpec { image: archive.display().to_string(), ..ImageSpec::default() };
+        container.overlay(&ContainerConfig { image: Some(image), ..ContainerConfig::default() });
+        let mut undo = Undo { engine, sandbox: None, container: None, logs: None };
+        undo.logs = make_logs(&pod)?;
+        let sandbox = match &self.pod {
+            Some(name) => {
+                let node = engine.run("asking the engine", Node::ask(client))?;
+                node.find_pod(name)?.sandbox.id.clone()
+            }
+            None => {
+                let made = client.run_sandbox(pod.clone(), &self.runtime_handler);
+                let made = engine.run("making the pod", made)?;
+                undo.sandbox = Some(made.clone());
+                made
+            }
+        };
+        steps.end("pod");
+        let made = client.create_container(&sandbox, container, pod);
+        let made = engine.run("making the container", made)?;
+        undo.container = Some(made.clone());
+        steps.end("create");
+        engine.run("restoring the container", client.start_container(&made))?;
+        steps.end("start");
+        undo.keep();
+        Ok(New { sandbox, container: made })
+    }
+}
+
+/// What was made.
+struct New {
+    sandbox: String,
+    container: String,
+}
+
+/// Removes what was made, unless it is kept.
+struct Undo<'e> {
+    engine: &'e Engine,
+    sandbox: Option<String>,
+    container: Option<String>,
+    /// A directory for logs that was made.
+    logs: Option<PathBuf>,
+}
+
+impl Undo<'_> {
+    fn keep(&mut self) {
+        (self.sandbox, self.container, self.logs) = (None, None, None);
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        let client = &self.engine.client;
+        if let Some(container) = &self.container {
+            let _ = self.engine.undo(client.remove_container(container));
+        }
+        if let Some(sandbox) = &self.sandbox {
+            let _ = self.engine.undo(client.stop_sandbox(sandbox));
+            let _ = self.engine.undo(client.remove_sandbox(sandbox));
+        }
+        if let Some(logs) = &self.logs {
+            let _ = fs::remove_dir_all(logs);
+        }
+    }
+}
+
+/// Makes the directory for the pod's logs, as a kubelet does. Returns its path if it is new.
+fn make_logs(pod: &Kept<PodSandboxConfig>) -> Result<Option<PathBuf>, Fault> {
+    let config = pod.read().map_err(|error| Fault::Failed(format!("the pod: {error}")))?;
+    let path = PathBuf::from(config.log_directory);
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(None);
+    }
+    fs::create_dir_all(&path)
+        .map_err(|source| Fault::system(format!("make {}", path.display()), source))?;
+    Ok(Some(path))
+}
+
+/// Reads a configuration from a file.
+fn read<T>(path: &Path) -> Result<Kept<T>, Fault>
+where
+    T: Message + Default + DeserializeOwned,
+{
+    let failed = |why: String| Fault::usage(format!("{}: {why}", path.display()));
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > MAX_CONFIG {
+        return Err(failed(format!("has {size} bytes, at most {MAX_CONFIG} are read")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let read = Kept::from_json(&text).map_err(|error| failed(error.to_string()))?;
+    match read.ignored.first() {
+        Some(field) => Err(failed(format!("the field {field} is unknown"))),
+        None => Ok(read.config),
+    }
+}
+
+/// Reads `PATH:CONTAINER_PATH`. Returns the path in the container first.
+fn mount(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once(':') {
+        Some((path, inside)) if path.starts_with('/') && inside.starts_with('/') => {
+            Ok((inside.to_owned(), path.to_owned()))
+        }
+        _ => Err("PATH:CONTAINER_PATH is wanted, both absolute".into()),
+    }
+}
+
+/// Largest configuration that is read, in bytes.
+const MAX_CONFIG: u64 = 4 << 20;

@@ -49,6 +49,7 @@ const LINKED: &[&str] = &[
     "crit",
     "dump",
     "inspect",
+    "kubelet",
     "lazy-pages",
     "page-server",
     "pod",

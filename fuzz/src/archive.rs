@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Once;
 use std::{env, fs, process};
 
+use criu_archive::foreign::Head;
 use criu_archive::metadata::Metadata;
 use criu_archive::{Archive, Extraction, Member, UNWATCHED, bounds, fuzzing};
 use criu_images::source::{Blob, Source};
@@ -17,6 +18,9 @@ use criu_images::{ImageSet, Text, check};
 pub fn run(data: &[u8]) {
     if data.first() == Some(&b'{') {
         return document(data);
+    }
+    if let Ok(Some(head)) = Head::read("input", &Blob::from(data.to_vec())) {
+        assert!(!head.facts().is_empty(), "a head says something");
     }
     static BOUNDED: Once = Once::new();
     BOUNDED.call_once(|| bounds::UNPACKED.raise(UNPACKED));

@@ -29,6 +29,8 @@ pub(crate) const OF_TESTS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("perl", "perl-base"),
     ("/usr/bin/python3", "python3"),
+    // Its migration streams are read.
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("redis-server", "redis-server"),
     ("/usr/sbin/sshd", "openssh-server"),
     // Unpacks archives of a form that ours do not read, as they advise.

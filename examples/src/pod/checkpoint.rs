@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use clap::Args;
 use criu_archive::record::State;
-use criu_cri::engine::{After, Control, Moments, Phase, Running, Sandbox, Subject, describe};
+use criu_cri::engine::{
+    After, Control, Moments, Phase, Running, Sandbox, Saved, Subject, describe,
+};
 use criu_rs::HookResult;
 use serde_json::json;
 
@@ -76,7 +78,7 @@ impl Checkpoint {
             record.write(&self.directory).map_err(|error| failed(error.to_string()))?;
             Ok(record)
         });
-        let record = written?;
+        let record = written.map_err(|fault| self.undo(&saved, fault))?;
         let frozen = saved.iter().map(|one| one.frozen).max().unwrap_or_default();
         let names: Vec<&str> = saved.iter().map(|one| one.name.as_str()).collect();
         let ended = if self.stop { "they have been ended" } else { "they run on" };
@@ -95,6 +97,21 @@ impl Checkpoint {
             }),
         );
         Ok(Exit::Done.into())
+    }
+
+    /// Removes a checkpoint without a record, unless it is all that is left of the containers.
+    fn undo(&self, saved: &[Saved], fault: Fault) -> Fault {
+        if self.stop {
+            let place = self.directory.display();
+            return Fault::Failed(format!(
+                "{fault}; the containers have been ended, and their checkpoint is in {place} \
+                 without a record"
+            ));
+        }
+        for one in saved {
+            let _ = fs::remove_dir_all(self.directory.join(&one.folder));
+        }
+        fault
     }
 
     /// Asks the runtime for the containers.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod pod;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +21,7 @@ type Case = criu_lab::containers::Case<Pid, Criu>;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let suite = Suite {
-        tests: TESTS.to_vec(),
+        tests: [TESTS, pod::TESTS].concat(),
         criu: |path| Criu::at(path),
         version: |criu| criu.version().map_err(|error| error.to_string()),
     };

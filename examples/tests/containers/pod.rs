@@ -1,0 +1,160 @@
+//! The words `pod checkpoint` and `pod restore`, with containers of runc and of gVisor.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use criu_lab::containers::Bundle;
+use criu_lab::{names, place};
+use serde_json::Value;
+
+use crate::{Bed, Case, done, kill};
+
+pub const TESTS: &[Case] = &[
+    Case {
+        name: "a_pod_goes_there_and_back",
+        test: of_runc,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
+    Case {
+        name: "a_sandbox_of_gvisor_goes_there_and_back",
+        test: of_gvisor,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
+];
+
+fn pod(bed: &Bed, word: &str, directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_criu-rs"));
+    command.args(["pod", word]).arg(directory).env("CRIU", bed.criu.program().unwrap().unwrap());
+    command
+}
+
+#[track_caller]
+fn refused(bed: &Bed, command: &mut Command, why: &str, code: &str) {
+    let (is_done, said) = bed.runtime.finish(command);
+    assert!(!is_done && said.contains(why) && said.contains(code), "{said}");
+}
+
+fn of_runc(bed: &Bed) {
+    let bundle = |name: &str| {
+        Bundle::new(bed, name, "count", &[]).with(|b| b.cgroups_path(&format!("/pod/{name}")))
+    };
+    let bundles = [bundle("web"), bundle("log")];
+    for (bundle, name) in bundles.iter().zip(["web", "log"]) {
+        bed.runtime.run(bundle, name, &[]);
+    }
+    let (program, state) = bed.runtime.place();
+    let checkpoint = |directory: &Path| {
+        let mut command = pod(bed, "checkpoint", directory);
+        command.args(["--container", "web=web", "--container", "log=log", "--cgroup", "/pod"]);
+        command.arg("--runtime").arg(program).arg("--root").arg(&state);
+        command
+    };
+    let first = bed.dir.join("first");
+    let usage = "exit status: 2";
+    let mut unknown = checkpoint(&first);
+    refused(bed, unknown.args(["--option", "tpc"]), "unknown option `tpc` of a checkpoint", usage);
+    let mut value = checkpoint(&first);
+    refused(bed, value.args(["--option", "tcp=all"]), "wanted established or close", usage);
+    let mut none = checkpoint(&first);
+    refused(bed, none.args(["--container", "db=no-such"]), "state no-such: ", usage);
+    let said = done(bed, &mut checkpoint(&first));
+    assert!(said.contains("web, log are saved in") && said.contains("they run on"), "{said}");
+    refused(bed, &mut checkpoint(&first), "is not empty, wanted a new directory", usage);
+    bundles.iter().for_each(|bundle| assert!(bundle.goes_on() > 0));
+
+    let last = bed.dir.join("last");
+    let said = done(bed, checkpoint(&last).args(["--stop", "--json"]));
+    let told: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&told["outcome"], &told["tool"]["kind"]), (&"done".into(), &"criu".into()));
+    assert_eq!(names(&last), ["criu-record.json", "log", "web"]);
+    let counted: Vec<u64> = bundles.iter().map(Bundle::stands_still).collect();
+    ["web", "log"].iter().for_each(|name| bed.runtime.delete(name));
+    done(bed, &mut pod(bed, "verify", &last));
+
+    let restore = |bundles: &[Bundle]| {
+        let mut command = pod(bed, "restore", &last);
+        for (bundle, name) in bundles.iter().zip(["web", "log"]) {
+            command.arg("--container").arg(format!("{name}={}", bundle.dir.display()));
+        }
+        command
+    };
+    refused(bed, &mut restore(&bundles[..1]), "found web, wanted log, web", usage);
+    // Files that have changed since are not restored.
+    let (file, kept) = (last.join("web/inventory.img"), bed.dir.join("kept"));
+    fs::copy(&file, &kept).unwrap();
+    fs::write(&file, "").unwrap();
+    refused(bed, &mut restore(&bundles), "web/inventory.img", "exit status: 1");
+    fs::copy(&kept, &file).unwrap();
+    let said = done(bed, restore(&bundles).arg("--json"));
+    let told: Value = serde_json::from_str(&said).unwrap();
+    for (bundle, before) in bundles.iter().zip(counted) {
+        assert!(bundle.goes_on() > before);
+    }
+    for container in told["containers"].as_array().unwrap() {
+        let pid = bed.dir.join("pid");
+        fs::write(&pid, container["pid"].to_string()).unwrap();
+        kill(&pid);
+    }
+}
+
+fn of_gvisor(bed: &Bed) {
+    // runsc takes processes that nobody has waited for to be alive. Process 1 does wait.
+    nix::sys::prctl::set_child_subreaper(false).unwrap();
+    let (root, program) = (bed.dir.join("root"), place::runsc());
+    let bundle = Bundle::new(bed, "bundle", "count", &[]);
+    let runsc = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("--root").arg(&root).args(FLAGS).args(words);
+        command
+    };
+    let dir = bundle.dir.to_str().unwrap();
+    done(bed, &mut runsc(&["create", "--bundle", dir, "web"]));
+    done(bed, &mut runsc(&["start", "web"]));
+    bundle.goes_on();
+    let with_engine = |command: &mut Command| {
+        command.args(["--engine", "runsc"]).arg("--runsc").arg(&program).arg("--root").arg(&root);
+        for flag in FLAGS {
+            command.arg(format!("--runsc-flag={flag}"));
+        }
+    };
+    let to = bed.dir.join("checkpoint");
+    let mut checkpoint = pod(bed, "checkpoint", &to);
+    with_engine(&mut checkpoint);
+    checkpoint.args(["--container", "web=web", "--stop", "--option", "compression=none"]);
+    done(bed, &mut checkpoint);
+    let counted = bundle.stands_still();
+    assert_eq!(names(&to), ["criu-record.json", "sandbox"]);
+    let said = done(bed, &mut pod(bed, "inspect", &to));
+    assert!(said.contains("runsc 0.0") && said.contains("compression: none"), "{said}");
+    let tool = format!("runsc={}", program.display());
+    done(bed, pod(bed, "verify", &to).args(["--tool", &tool]));
+    done(bed, &mut runsc(&["delete", "--force", "web"]));
+
+    let restore = || {
+        let mut restore = pod(bed, "restore", &to);
+        with_engine(&mut restore);
+        restore.arg("--container").arg(format!("web={dir},new"));
+        restore
+    };
+    let record = to.join("criu-record.json");
+    let text = fs::read_to_string(&record).unwrap();
+    let mut edited: Value = serde_json::from_str(&text).unwrap();
+    edited["containers"][0]["tool"]["version"] = "0.0~20221219.0".into();
+    fs::write(&record, edited.to_string()).unwrap();
+    let why = "runsc 0.0~20221219.0 made the checkpoint";
+    refused(bed, &mut restore(), why, "exit status: 1");
+    refused(bed, restore().arg("--force"), why, "exit status: 1");
+    let mut verify = pod(bed, "verify", &to);
+    refused(bed, verify.args(["--tool", &tool]), why, "exit status: 1");
+    fs::write(&record, text).unwrap();
+    done(bed, &mut restore());
+    assert!(bundle.goes_on() > counted);
+    done(bed, &mut runsc(&["delete", "--force", "new"]));
+}
+
+/// Flags for a machine without KVM. Files that containers write are to be seen outside.
+const FLAGS: &[&str] =
+    &["--ignore-cgroups", "--network=none", "--platform=systrap", "--overlay2=none"];

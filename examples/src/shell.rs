@@ -77,8 +77,8 @@ Exit status:
 /// Options of `man`.
 #[derive(Args)]
 pub(crate) struct Man {
-    /// The word whose page to print, or criu-cri-proxy, or the directory that all pages go into; the
-    /// page of criu-rs unless given
+    /// The word whose page to print, or criu-cri-proxy, or the directory that all pages go into;
+    /// the page of criu-rs unless given
     #[arg(value_name = "WORD|DIR")]
     what: Option<PathBuf>,
 }

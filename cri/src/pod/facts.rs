@@ -41,8 +41,8 @@ pub(super) struct ContainerFacts {
     pub(super) pid: Option<Pid>,
     /// The configuration.
     pub(super) config: Value,
-    /// The annotations in the runtime's specification.
-    pub(super) annotations: Value,
+    /// The runtime's specification.
+    pub(super) spec: Value,
     /// The kind of the runtime, such as `io.containerd.runc.v2`.
     pub(super) runtime: String,
 }
@@ -136,10 +136,7 @@ impl ContainerFacts {
             name,
             pid: pid(&info).filter(|_| is_running),
             config: info["config"].take(),
-            annotations: info
-                .pointer_mut("/runtimeSpec/annotations")
-                .map(Value::take)
-                .unwrap_or_default(),
+            spec: info["runtimeSpec"].take(),
             runtime: info["runtimeType"].as_str().unwrap_or_default().to_owned(),
             status,
         })

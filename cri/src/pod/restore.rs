@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use criu_archive::Archive;
+use criu_archive::metadata::{Metadata, SpecDump, label_changes};
 use criu_archive::record::{About, Container, Holder, Host, Program, Record, Role, Tool, ToolKind};
 use criu_rs::Cancel;
+use serde::Deserialize;
 
 use super::Pods;
 use super::compare::{Configs, paired};
@@ -146,14 +149,15 @@ impl Pods {
                 return Err(Refusal::new(Code::Internal, "a container has no archive"));
             };
             let mut config = config.clone();
-            let image = ImageSpec { image: archive.clone(), ..ImageSpec::default() };
+            let image = ImageSpec { image: archive.path.clone(), ..ImageSpec::default() };
             config.overlay(&ContainerConfig { image: Some(image), ..ContainerConfig::default() });
             let client = self.client.within(left(deadline)?);
             let container =
                 client.create_container(&id, config, plan.config.clone()).await.map_err(
                     |error| Refusal::new(error.code(), format!("container {name}: {error}")),
                 )?;
-            check_created(&client, name, &container, file.as_deref()).await?;
+            let saved = archive.spec.as_ref();
+            check_created(&client, name, &container, saved, file.as_deref()).await?;
             let name = name.clone();
             let restored = RestoredContainer { name, container_id: container };
             response.restored_containers.push(restored);
@@ -186,8 +190,8 @@ struct Plan<'a> {
     config: Kept<PodSandboxConfig>,
     handler: &'a str,
     record: &'a Record,
-    /// Paths of the archives, by the names of the containers.
-    archives: BTreeMap<String, String>,
+    /// The archives, by the names of the containers.
+    archives: BTreeMap<String, Saved>,
     configs: Configs,
     /// Set if the network is shut while the containers start.
     shuts: bool,
@@ -195,11 +199,18 @@ struct Plan<'a> {
     way: Way,
 }
 
+/// The archive of a container.
+struct Saved {
+    path: String,
+    /// The runtime's specification at the checkpoint.
+    spec: Option<SpecDump>,
+}
+
 /// A record whose files are as it says.
 struct Verified {
     record: Record,
-    /// Paths of the archives, by the names of the containers.
-    archives: BTreeMap<String, String>,
+    /// The archives, by the names of the containers.
+    archives: BTreeMap<String, Saved>,
     /// Findings that are no errors.
     notes: Vec<String>,
 }
@@ -232,14 +243,23 @@ async fn check_created(
     client: &Client,
     name: &str,
     id: &str,
+    saved: Option<&SpecDump>,
     options: Option<&Path>,
 ) -> Result<(), Refusal> {
     let facts = ContainerFacts::of(client, id).await?;
     if facts.status.state() != ContainerState::ContainerCreated {
         return Err(Refusal::state(format!("container {name}: is not in the state CREATED")));
     }
+    // The processes get the labels of the checkpoint, whatever the specification asks for.
+    let new = SpecDump::deserialize(&facts.spec);
+    let new = new.map_err(|_| Refusal::state(format!("container {name}: no specification")))?;
+    let changes = saved.map(|saved| label_changes(saved, &new)).unwrap_or_default();
+    if let Some(change) = changes.first() {
+        let text = format!("container {name}: the engine cannot restore another label: {change}");
+        return Err(Refusal::state(text));
+    }
     let Some(wanted) = options else { return Ok(()) };
-    let found = facts.annotations.get(CRIU_CONFIG).and_then(|path| path.as_str());
+    let found = facts.spec.get("annotations").and_then(|all| all.get(CRIU_CONFIG)?.as_str());
     if found.map(Path::new) != Some(wanted) {
         let text = format!(
             "container {name}: the engine hands {CRIU_CONFIG} = {} on to the runtime, wanted {}",
@@ -293,7 +313,10 @@ fn verified(from: &Path, tool: &Tool, cancel: &Cancel) -> Result<Verified, Refus
         };
         let path = from.join(&file.path).into_os_string().into_string();
         let path = path.map_err(|_| wrong("the path is not UTF-8".into()))?;
-        archives.insert(name.clone(), path);
+        let archive = Archive::open(&path).map_err(|error| wrong(error.to_string()))?;
+        let spec = Metadata::of(archive.name(), &archive.folder("")).spec();
+        let spec = spec.map_err(|error| wrong(error.to_string()))?;
+        archives.insert(name.clone(), Saved { path, spec });
     }
     Ok(Verified { record, archives, notes })
 }

@@ -13,8 +13,8 @@ use crate::proto::{
     RestorePodRequest, StartContainerRequest, StopPodSandboxRequest,
 };
 
-/// Answers `CheckpointPod` and `RestorePod` in place of an engine that does not have them, and takes
-/// part in the start of restored containers.
+/// Answers `CheckpointPod` and `RestorePod` in place of an engine that does not have them, and
+/// takes part in the start of restored containers.
 pub struct PodAnswer {
     pods: Pods,
     tell: Box<dyn Fn(&str) + Send + Sync>,

@@ -129,8 +129,8 @@ fn start(bed: &Bed, engine: &Containerd, folder: &Path) -> CriProxy {
     CriProxy::start(Path::new(PROGRAM), folder, &engine.socket(), &options)
 }
 
-/// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no byte
-/// lost.
+/// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no
+/// byte lost.
 fn moved(bed: &Bed) {
     let registry = Registry::start(&bed.dir("registry"));
     let mut scene = Scene::new(bed, &registry);

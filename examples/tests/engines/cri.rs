@@ -80,8 +80,7 @@ fn pod_moves(bed: &Bed) {
     let pod = one.pod_in("web", PodNetwork::Own);
     for (name, side) in [("a", "serve"), ("b", "ask")] {
         let words = ["/payload", "--payload", "talk", "/count", side, "7100"];
-        let id = pod.create(name, (&nodes.image, &words), &mounts).unwrap();
-        pod.start(&id).unwrap();
+        pod.run_words(name, (&nodes.image, &words), &mounts).unwrap();
     }
     let logs = bed.dir.join("containerd/web");
     let counted = ["a", "b"].map(|name| counts_on(&logs.join(format!("{name}.log")), 3));
@@ -110,12 +109,12 @@ fn pod_moves(bed: &Bed) {
     eprintln!("{saved}\n{restored}");
 }
 
-/// Starts a proxy in front of an engine.
+/// Starts a proxy in front of an engine. Its notes are in `/run`, which each node has for itself.
 fn proxy(bed: &Bed, name: &str, mut command: Command, engine: &Path) -> CriProxy {
     let dir = bed.dir(name);
     let (socket, log) = (dir.join("cri.sock"), dir.join("proxy.log"));
     command.arg("--listen").arg(&socket).arg("--engine").arg(engine);
-    command.arg("--criu").arg(bed.runtime.criu()).arg("--state").arg(dir.join("state"));
+    command.arg("--criu").arg(bed.runtime.criu());
     CriProxy::run(command, socket, log)
 }
 

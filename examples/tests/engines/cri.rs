@@ -106,7 +106,6 @@ fn pod_moves(bed: &Bed) {
     for (name, counted) in ["a", "b"].iter().zip(counted) {
         counts_on(&logs.join(format!("{name}.log")), counted);
     }
-    eprintln!("{saved}\n{restored}");
 }
 
 /// Starts a proxy in front of an engine. Its notes are in `/run`, which each node has for itself.
@@ -159,7 +158,6 @@ fn moves(bed: &Bed) {
     let root = two.bundle(restored["containers"][0]["id"].as_str().unwrap()).join("rootfs");
     let passwd = fs::read_to_string(root.join("etc/passwd")).unwrap();
     assert!(passwd.ends_with("changed\n"), "{passwd}");
-    eprintln!("{saved}\n{restored}");
 }
 
 /// Mistakes and refusals have their message and their exit status, and nothing is left of them.

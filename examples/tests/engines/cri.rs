@@ -2,42 +2,128 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use criu_lab::certs::{Authority, Wanted};
-use criu_lab::engines::{Containerd, ContainerdWanted, Node, Podman, Said, finish};
+use criu_lab::engines::{
+    Containerd, ContainerdWanted, CriProxy, Node, PodNetwork, Podman, Said, finish,
+};
 use criu_lab::registry::{Registry, RegistryWanted};
 use criu_lab::soon;
 use serde_json::Value;
 
 use crate::{Bed, Case, PROGRAM, case, program, text};
 
+/// The proxy.
+const PROXY: &str = env!("CARGO_BIN_EXE_criu-cri-proxy");
+
 pub const TESTS: &[Case] = &[
     case("a_container_moves_to_another_node", moves),
+    case("a_pod_moves_to_another_node", pod_moves),
     case("cri_refuses_what_it_cannot_do_and_leaves_nothing", refusals),
 ];
 
+/// Two nodes with an engine each, and a registry that both reach by HTTPS.
+///
+/// containerd pulls images of checkpoints as if no registry were configured.
+struct Nodes {
+    node: Node,
+    registry: Registry,
+    authority: PathBuf,
+    image: String,
+    pause: String,
+}
+
+impl Nodes {
+    fn new(bed: &Bed) -> Self {
+        let node = Node::join();
+        let authority = Authority::new(&bed.dir("ca"));
+        let names = [Node::SANDBOX];
+        let wanted = Wanted { names: &names, common: "registry", ..Wanted::default() };
+        let signed = authority.sign(1, &wanted);
+        let wanted = RegistryWanted {
+            address: Some(Node::SANDBOX),
+            tls: Some((&*signed.certificate, &*signed.key)),
+            ..RegistryWanted::default()
+        };
+        let registry = Registry::with(&bed.dir("registry"), &wanted);
+        let podman = Podman::new(bed);
+        let (image, pause) = (podman.push(&registry), podman.push_pause(&registry));
+        Self { node, registry, authority: signed.ca, image, pause }
+    }
+
+    /// Starts the engine of the sandbox.
+    fn one(&self, bed: &Bed) -> Containerd {
+        let wanted = ContainerdWanted { authority: Some(&self.authority), node: None };
+        let engine = Containerd::with(bed, &self.pause, &wanted);
+        engine.pull(&self.image).unwrap();
+        engine
+    }
+
+    /// Starts the engine of the node.
+    fn two(&self, bed: &Bed) -> Containerd {
+        let wanted = ContainerdWanted { authority: Some(&self.authority), node: Some(&self.node) };
+        Containerd::with(bed, &self.pause, &wanted)
+    }
+}
+
+/// A pod of two containers that talk over TCP goes from one node to another through a registry and
+/// through the proxies of the nodes, with one command each.
+fn pod_moves(bed: &Bed) {
+    let nodes = Nodes::new(bed);
+    let one = nodes.one(bed);
+    let place = bed.dir("place");
+    fs::create_dir(place.join("lib64")).unwrap();
+    criu_lab::rootfs::place_program(&place);
+    let (payload, lib) = (place.join("payload"), place.join("lib64"));
+    let mounts = [(&*payload, "/payload"), (&*lib, "/lib64"), (&*lib, "/lib/x86_64-linux-gnu")];
+    let pod = one.pod_in("web", PodNetwork::Own);
+    for (name, side) in [("a", "serve"), ("b", "ask")] {
+        let words = ["/payload", "--payload", "talk", "/count", side, "7100"];
+        pod.run_words(name, (&nodes.image, &words), &mounts).unwrap();
+    }
+    let logs = bed.dir.join("containerd/web");
+    let counted = ["a", "b"].map(|name| counts_on(&logs.join(format!("{name}.log")), 3));
+
+    let command = Command::new(PROXY);
+    let proxy = proxy(bed, "proxy-one", command, &one.socket());
+    let (ca, name) = (text(&nodes.authority), nodes.registry.name("moved:1"));
+    let words = ["cri", "checkpoint", "tests/web", &name, "--option", "tcp=established"];
+    let more = ["--ca", ca, "--json", "--endpoint", text(proxy.socket())];
+    let saved = json(program(&[&words[..], &more].concat()));
+    assert_eq!(steps(&saved), ["find", "save", "pack", "send"], "{saved}");
+    assert_eq!(saved["containers"], serde_json::json!(["a", "b"]), "{saved}");
+    counts_on(&logs.join("a.log"), counted[0]);
+    drop(pod);
+
+    let _two = nodes.two(bed);
+    let socket = Path::new("/run/containerd.sock");
+    let proxy = self::proxy(bed, "proxy-two", nodes.node.command(Path::new(PROXY)), socket);
+    let mut command = nodes.node.command(Path::new(PROGRAM));
+    command.args(["cri", "restore", &name, "--ca", ca, "--json", "--endpoint"]);
+    let restored = json(finish(command.arg(proxy.socket())));
+    assert_eq!(steps(&restored), ["fetch", "check", "image", "create", "start"], "{restored}");
+    for (name, counted) in ["a", "b"].iter().zip(counted) {
+        counts_on(&logs.join(format!("{name}.log")), counted);
+    }
+}
+
+/// Starts a proxy in front of an engine. Its notes are in `/run`, which each node has for itself.
+fn proxy(bed: &Bed, name: &str, mut command: Command, engine: &Path) -> CriProxy {
+    let dir = bed.dir(name);
+    let (socket, log) = (dir.join("cri.sock"), dir.join("proxy.log"));
+    command.arg("--listen").arg(&socket).arg("--engine").arg(engine);
+    command.arg("--criu").arg(bed.runtime.criu());
+    CriProxy::run(command, socket, log)
+}
+
 /// A container goes from one node to another through a registry, with one command each.
 fn moves(bed: &Bed) {
-    let node = Node::join();
-    let authority = Authority::new(&bed.dir("ca"));
-    let names = [Node::SANDBOX];
-    let signed =
-        authority.sign(1, &Wanted { names: &names, common: "registry", ..Wanted::default() });
-    let wanted = RegistryWanted {
-        address: Some(Node::SANDBOX),
-        tls: Some((&*signed.certificate, &*signed.key)),
-        ..RegistryWanted::default()
-    };
-    let registry = Registry::with(&bed.dir("registry"), &wanted);
-    let podman = Podman::new(bed);
-    let (image, pause) = (podman.push(&registry), podman.push_pause(&registry));
-    // containerd pulls images of checkpoints as if no registry were configured.
-    let ca = text(&signed.ca);
-    let wanted = ContainerdWanted { authority: Some(ca.as_ref()), node: None };
-    let one = Containerd::with(bed, &pause, &wanted);
-    one.pull(&image).unwrap();
+    let nodes = Nodes::new(bed);
+    let one = nodes.one(bed);
+    let (image, ca) = (&nodes.image, text(&nodes.authority));
     let pod = one.pod("web");
-    let id = pod.run("c", &image, &[]).unwrap();
+    let id = pod.run("c", image, &[]).unwrap();
     let counted = pod.counts_beyond(&id, "c", 3);
     let socket = one.socket();
 
@@ -49,17 +135,17 @@ fn moves(bed: &Bed) {
     assert_eq!(row["containers"][0]["id"], Value::from(&*id), "{listed}");
     assert!(row["runtime"].as_str().unwrap().ends_with("/runc"), "{listed}");
     let table = program(&["cri", "list", "--endpoint", text(&socket)]).done();
-    assert!(table.contains("tests/web") && table.contains(&image), "{table}");
+    assert!(table.contains("tests/web") && table.contains(&**image), "{table}");
 
-    let name = registry.name("moved:1");
+    let name = nodes.registry.name("moved:1");
     let words = ["cri", "checkpoint", "tests/web/c", &name, "--ca", ca, "--json"];
     let saved = json(program(&[&words[..], &["--endpoint", text(&socket)]].concat()));
     assert_eq!(steps(&saved), ["find", "save", "check", "send"], "{saved}");
     pod.counts_beyond(&id, "c", counted);
     pod.remove(&id).unwrap();
 
-    let two = Containerd::with(bed, &pause, &ContainerdWanted { node: Some(&node), ..wanted });
-    let mut command = node.command(Path::new(PROGRAM));
+    let two = nodes.two(bed);
+    let mut command = nodes.node.command(Path::new(PROGRAM));
     let words = ["cri", "restore", &name, "--ca", ca, "--json", "--endpoint"];
     let restored = json(finish(command.args(words).arg("/run/containerd.sock")));
     assert_eq!(
@@ -68,11 +154,10 @@ fn moves(bed: &Bed) {
         "{restored}"
     );
     let log = PathBuf::from("/var/log/pods/tests_web_web-uid/c.log");
-    counts_on(&node.path(&log), counted);
+    counts_on(&nodes.node.path(&log), counted);
     let root = two.bundle(restored["containers"][0]["id"].as_str().unwrap()).join("rootfs");
     let passwd = fs::read_to_string(root.join("etc/passwd")).unwrap();
     assert!(passwd.ends_with("changed\n"), "{passwd}");
-    eprintln!("{saved}\n{restored}");
 }
 
 /// Mistakes and refusals have their message and their exit status, and nothing is left of them.
@@ -157,9 +242,9 @@ fn json(said: Said) -> Value {
     serde_json::from_str(&said.done()).unwrap()
 }
 
-/// Waits until a log has a number beyond the end of what was counted before, and one more.
+/// Waits until a log has a number beyond another, and one more. Returns the number.
 #[track_caller]
-fn counts_on(log: &Path, least: u64) {
+fn counts_on(log: &Path, least: u64) -> u64 {
     let last = || -> u64 {
         let text = fs::read_to_string(log).unwrap_or_default();
         text.lines().last().and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
@@ -167,4 +252,5 @@ fn counts_on(log: &Path, least: u64) {
     assert!(soon(|| last() > least), "{} after {least}", last());
     let first = last();
     assert!(soon(|| last() > first), "the count stays at {first}");
+    first
 }

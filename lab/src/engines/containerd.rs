@@ -187,8 +187,21 @@ impl PodHandle<'_> {
         image: &str,
         mounts: &[(&Path, &str)],
     ) -> Result<String, Refusal> {
+        self.run_words(name, (image, &[]), mounts)
+    }
+
+    /// Does the same with words in place of those of the image.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn run_words(
+        &self,
+        name: &str,
+        of: (&str, &[&str]),
+        mounts: &[(&Path, &str)],
+    ) -> Result<String, Refusal> {
         let client = &self.engine.client;
-        let id = client.create((&self.id, &self.config), name, image, mounts)?;
+        let id = client.create((&self.id, &self.config), name, of, mounts)?;
         client.start(&id)?;
         Ok(id)
     }

@@ -86,7 +86,7 @@ impl Client {
         &self,
         (id, pod): (&str, &Pod),
         name: &str,
-        image: &str,
+        (image, words): (&str, &[&str]),
         mounts: &[(&Path, &str)],
     ) -> Result<String, Refusal> {
         let mount =
@@ -98,6 +98,7 @@ impl Client {
         let config = Config {
             metadata: Some(ContainerName { name: name.into(), attempt: 0 }),
             image: Some(Image { name: image.into() }),
+            command: words.iter().map(|&word| word.into()).collect(),
             mounts: mounts.iter().map(mount).collect(),
             log_path: format!("{name}.log"),
             linux: Some(LinuxContainer { security: Some(security) }),
@@ -278,6 +279,8 @@ struct Config {
     metadata: Option<ContainerName>,
     #[prost(message, optional, tag = "2")]
     image: Option<Image>,
+    #[prost(string, repeated, tag = "3")]
+    command: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     mounts: Vec<Mount>,
     #[prost(string, tag = "11")]

@@ -1,6 +1,7 @@
 //! Advice after a failure, in the options of the word that failed.
 
 mod causes;
+pub(crate) mod kubelet;
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
 use criu_rs::{Cause, Error, LockProblem, PlaceProblem};
@@ -122,8 +123,13 @@ fn about_place(problem: &PlaceProblem) -> &'static str {
 /// Returns the advice for a lost label.
 fn about_label(error: &LabelError) -> &'static str {
     match &error.problem {
-        LabelProblem::NoPlace | LabelProblem::Unknown(_) | LabelProblem::NotInImages(Some(_)) => {
-            error.hint()
+        LabelProblem::NoPlace
+        | LabelProblem::Unknown(_)
+        | LabelProblem::Forbidden(_)
+        | LabelProblem::NotInImages(Some(_)) => error.hint(),
+        LabelProblem::Sockets { .. } => {
+            "change the label in the images, with `crit edit DIR label:OLD=NEW`, which also changes \
+             the labels of sockets"
         }
         LabelProblem::NotRestored(_) if error.thread.is_none() => {
             "leave --lsm-profile away: CRIU gives a label only to tasks that were saved with one"

@@ -230,6 +230,27 @@ impl<'a> Task<'a> {
         Ok(fds)
     }
 
+    /// The open files that were saved with an SELinux label, each with the label. CRIU saves labels
+    /// of sockets alone, and gives them back to sockets with an address.
+    ///
+    /// # Errors
+    /// Those of [`files`](Self::files).
+    pub fn file_labels(&self) -> Result<Vec<(OpenFile<'a>, Vec<u8>)>> {
+        let Some(ids) = self.ids()? else {
+            return Ok(Vec::new());
+        };
+        let table = self.set.files()?;
+        let mut labels = Vec::new();
+        let id = self.table_of(&ids).into();
+        self.store().for_each(kind::FDINFO, id, |mut entry: FdinfoEntry| {
+            if let Some(label) = entry.xattr_security_selinux.take() {
+                labels.push((table.fd(&entry)?.file, label));
+            }
+            Ok(())
+        })?;
+        Ok(labels)
+    }
+
     /// Id of the table of descriptors; `None` for a zombie. Many tasks may share a table, which
     /// is worth one look only.
     ///

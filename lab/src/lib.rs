@@ -20,6 +20,8 @@ pub mod copy;
 pub mod engines;
 pub mod filter;
 pub mod harness;
+#[cfg(feature = "https")]
+pub mod https;
 pub mod lazy;
 pub mod memory;
 pub mod mounts;

@@ -112,6 +112,9 @@ pub struct Linux {
     /// Cgroup.
     #[serde(skip_serializing_if = "is_empty")]
     pub cgroups_path: String,
+    /// SELinux context of the mounts.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub mount_label: String,
     /// All other fields: devices, limits of resources, mappings of users, filters.
     #[serde(flatten)]
     pub other: Other,

@@ -42,6 +42,17 @@ pub enum LabelProblem {
     /// This machine does not know the label: no such profile is loaded, or the policy has no such
     /// context.
     Unknown(Label),
+    /// The policy of this machine does not let a task with this label, which is criu's own, change
+    /// to the label.
+    Forbidden(Label),
+    /// CRIU gives sockets the label that they were saved with. The policy of this machine does not
+    /// let tasks with the label asked for use them.
+    Sockets {
+        /// The saved label of the sockets.
+        saved: Label,
+        /// The number of these sockets. A socket that several tasks have open counts once a task.
+        count: usize,
+    },
     /// The restored thread has this other label, or no label.
     NotRestored(Option<Label>),
 }
@@ -75,6 +86,13 @@ impl LabelError {
             }
             (LabelProblem::Unknown(_), _) => {
                 "load the policy module that has it, or restore with another label"
+            }
+            (LabelProblem::Forbidden(_), _) => {
+                "allow it in the policy (class process, dyntransition), or restore with another label"
+            }
+            (LabelProblem::Sockets { .. }, _) => {
+                "change the saved label to the new one in the images, with edit::Edit::Label of \
+                 criu-images"
             }
             (LabelProblem::NotRestored(_), _) if self.thread.is_none() => {
                 "restore without asking for a label: CRIU sets it only for tasks saved with one"
@@ -136,6 +154,23 @@ impl fmt::Display for Description<'_> {
                 }
                 _ => write!(f, ", but the policy of this machine has no context {part}"),
             },
+            LabelProblem::Forbidden(own) => {
+                write!(
+                    f,
+                    ", but the policy of this machine does not let criu's label {own} change"
+                )?;
+                f.write_str(" into it")
+            }
+            LabelProblem::Sockets { saved, count } => {
+                write!(
+                    f,
+                    ", but CRIU gives sockets ({count}) the label {saved} that they were saved"
+                )?;
+                f.write_str(
+                    " with, and the policy of this machine lets no task with the new label",
+                )?;
+                f.write_str(" use them")
+            }
             LabelProblem::NotRestored(found) => {
                 write!(f, ", and one has {} after the restore", FoundLabel(found))?;
                 f.write_str("; nothing was left running")

@@ -13,8 +13,10 @@
 //!   [cannot save](crate::Criu::label_support);
 //! - at post-dump, while the tasks are still frozen, images that lack the label of a thread. The
 //!   tasks run on, and no checkpoint is left;
-//! - before a restore, a profile or context that this machine does not know, and a CRIU that cannot
-//!   set it;
+//! - before a restore, a profile or context that this machine does not know, a CRIU that cannot
+//!   set it, and a change of contexts that the machine's policy forbids;
+//! - before a restore with another context, sockets that their tasks could not use with it. CRIU
+//!   gives sockets with an address the context that they were saved with;
 //! - at pre-resume, before the tasks run, a thread whose label differs from the label in the images
 //!   or the one that [`lsm_profile`](crate::Restore::lsm_profile) asks for. No task is left.
 //!
@@ -47,6 +49,7 @@ mod error;
 mod label;
 pub(crate) mod machine;
 mod module;
+pub(crate) mod policy;
 mod support;
 
 pub use carried::{Attribute, Carried};

@@ -168,8 +168,7 @@ impl<'a> Restore<'a> {
         let guard = if self.accept_label_loss {
             None
         } else {
-            let profile = prepared.message.lsm_profile.as_deref();
-            RestoreGuard::before(criu, images, profile, &self.common.limits)?
+            RestoreGuard::before(criu, images, &prepared.message, &self.common.limits)?
         };
         let locks = if self.accept_lock_loss {
             None

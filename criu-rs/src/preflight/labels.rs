@@ -4,7 +4,7 @@ use super::finding::{Finding, Severity};
 use crate::criu::Criu;
 use crate::diagnosis::Cause;
 use crate::error::Error;
-use crate::labels::{LabelError, SecurityModule};
+use crate::labels::{LabelError, LabelProblem, SecurityModule};
 use crate::operation::labels::{RestoreGuard, foresee};
 use crate::operation::{Dump, Restore};
 use crate::options::RunLimits;
@@ -16,8 +16,8 @@ pub(super) fn of_dump(dump: &Dump<'_>, criu: &Criu) -> Option<Finding> {
 pub(super) fn of_restore(restore: &Restore<'_>, criu: &Criu) -> Option<Finding> {
     // Look::new has already reported a directory that cannot be opened.
     let images = restore.common.opts.images.open().ok()?;
-    let profile = restore.common.opts.message().lsm_profile.as_deref();
-    let guard = RestoreGuard::before(criu, images.as_ref(), profile, &RunLimits::default());
+    let message = restore.common.opts.message();
+    let guard = RestoreGuard::before(criu, images.as_ref(), message, &RunLimits::default());
     found(guard.map(drop), restore.accepts_label_loss())
 }
 
@@ -25,6 +25,11 @@ fn found(result: Result<(), Error>, is_accepted: bool) -> Option<Finding> {
     match result {
         Ok(()) => None,
         Err(Error::Label(error)) => Some(finding(&error, is_accepted)),
+        Err(Error::InvalidValue(error)) => {
+            let severity = if is_accepted { Severity::Loses } else { Severity::Blocks };
+            let what = "the context of mounts is not known here";
+            Some(Finding::new(severity, what).detail(error.to_string()))
+        }
         Err(error) => {
             let what = "security labels cannot be read";
             Some(Finding::new(Severity::Info, what).detail(error.to_string()))
@@ -35,7 +40,11 @@ fn found(result: Result<(), Error>, is_accepted: bool) -> Option<Finding> {
 fn finding(error: &LabelError, is_accepted: bool) -> Finding {
     let severity = if is_accepted { Severity::Loses } else { Severity::Blocks };
     let mut finding = Finding::new(severity, "a security label would be lost");
-    if error.label.module() == SecurityModule::Selinux {
+    let is_of_criu = !matches!(
+        error.problem,
+        LabelProblem::Unknown(_) | LabelProblem::Forbidden(_) | LabelProblem::Sockets { .. }
+    );
+    if is_of_criu && error.label.module() == SecurityModule::Selinux {
         finding.cause = Some(Cause::NoSelinux);
     }
     let pid = error.thread.filter(|_| error.operation == "dump");

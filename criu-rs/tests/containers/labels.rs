@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use criu_images::edit::{Edit, edit_directory};
 use criu_lab::containers::Bundle;
-use criu_lab::soon;
+use criu_lab::{names, soon};
 use criu_rs::{NetworkLock, Pid};
 use nix::mount::{MsFlags, mount};
 use serde_json::json;
@@ -17,19 +18,71 @@ use serde_json::json;
 use crate::trip::{BOTH, Trip, WeDoBoth, end};
 use crate::{Bed, Case};
 
-const APPARMOR: &[Case] = &[Case {
-    name: "apparmor_of_another_pod",
-    test: |bed| other_pod(bed, &Module::apparmor()),
-    runtimes: BOTH,
-    newest_only: true,
-}];
+const APPARMOR: &[Case] = &[
+    case("apparmor_of_another_pod", BOTH, |bed| other_pod(bed, &Module::apparmor())),
+    case("apparmor_that_is_not_loaded", RUNC, |bed| {
+        refused(
+            bed,
+            &Module::apparmor(),
+            &[(
+                "no such profile",
+                |bundle| bundle.config["process"]["apparmorProfile"] = json!("third-pod"),
+                "no AppArmor profile third-pod is loaded here; load it with apparmor_parser",
+            )],
+        );
+    }),
+    case("apparmor_is_not_changed_by_runtimes", BOTH, |bed| by_runtime(bed, &Module::apparmor())),
+];
 
-const SELINUX: &[Case] = &[Case {
-    name: "libselinux_of_another_pod",
-    test: |bed| other_pod(bed, &Module::selinux()),
-    runtimes: BOTH,
-    newest_only: true,
-}];
+const SELINUX: &[Case] = &[
+    case("libselinux_of_another_pod", BOTH, |bed| other_pod(bed, &Module::selinux())),
+    case("libselinux_of_another_pod_with_sockets", RUNC, sockets),
+    case("libselinux_that_the_policy_forbids", RUNC, |bed| {
+        refused(
+            bed,
+            &Module::selinux(),
+            &[
+                (
+                    "no such context",
+                    |bundle| {
+                        bundle.config["process"]["selinuxLabel"] = json!("u:r:nothing_t:s0:c2,c3")
+                    },
+                    "the policy of this machine has no context u:r:nothing_t:s0:c2,c3; load the policy",
+                ),
+                (
+                    "no such category",
+                    |bundle| bundle.config["process"]["selinuxLabel"] = json!("u:r:pod_t:s0:c2,c9"),
+                    "the policy of this machine has no context u:r:pod_t:s0:c2,c9",
+                ),
+                (
+                    "no way to it",
+                    |bundle| {
+                        bundle.config["process"]["selinuxLabel"] = json!("u:r:locked_t:s0:c2,c3")
+                    },
+                    "does not let criu's label u:r:free_t:s0-s0:c0.c3 change into it; allow it in the \
+                 policy",
+                ),
+                (
+                    "no such context of mounts",
+                    |bundle| {
+                        bundle.config["linux"]["mountLabel"] = json!("u:object_r:nothing_t:s0")
+                    },
+                    "a mount context must be one that the policy of this machine has, found",
+                ),
+            ],
+        );
+    }),
+    case("libselinux_is_not_changed_by_runtimes", RUNC, |bed| by_runtime(bed, &Module::selinux())),
+];
+
+const fn case(name: &'static str, runtimes: &'static [&'static str], test: fn(&Bed)) -> Case {
+    Case { name, test, runtimes, newest_only: true }
+}
+
+const RUNC: &[&str] = &["runc"];
+
+/// A change of a bundle, and what the refusal of its restore says.
+type Change = (&'static str, fn(&mut Bundle), &'static str);
 
 /// The tests for the security module of the guest. Empty outside a guest.
 pub fn of_guest() -> &'static [Case] {
@@ -67,6 +120,24 @@ impl Module {
         let mounts = Some(["u:object_r:file_t:s0:c0,c1", "u:object_r:file_t:s0:c2,c3"]);
         let prepare = |_: &Bed| mount_at("selinuxfs", "/sys/fs/selinux");
         Self { field: "selinuxLabel", labels, mounts, prepare }
+    }
+
+    /// Asserts that a container has the labels of a pod.
+    #[track_caller]
+    fn check(&self, pid: Pid, pod: usize) {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        let label = read("attr/current");
+        let label = label.trim_end_matches(['\0', '\n']);
+        // A profile has its mode behind it.
+        assert_eq!(label.split(" (").next(), Some(self.labels[pod]));
+        if let Some(contexts) = self.mounts {
+            let mounts = read("mountinfo");
+            let has = |pod: usize| {
+                mounts.contains(&format!("context={}", contexts[pod]))
+                    || mounts.contains(&format!("context=\"{}\"", contexts[pod]))
+            };
+            assert!(has(pod) && !has(1 - pod), "{mounts}");
+        }
     }
 
     /// Gives a container the label of a pod.
@@ -109,9 +180,10 @@ fn enter_pod(bed: &Bed, bundle: &mut Bundle, name: &str) {
 }
 
 /// A container of the first pod that was saved and ended, with its images.
-fn saved(bed: &Bed, module: &Module) -> (Bundle, PathBuf) {
+fn saved(bed: &Bed, module: &Module, words: &[&str]) -> (Bundle, PathBuf) {
     (module.prepare)(bed);
-    let mut bundle = Bundle::new(bed, "bundle", "looks", &["/first", "/second"]);
+    let words = [&["/first", "/second"], words].concat();
+    let mut bundle = Bundle::new(bed, "bundle", "looks", &words);
     for (pod, name) in ["first", "second"].iter().enumerate() {
         // New files of this thread have this context.
         let created = |context: &str| fs::write("/proc/thread-self/attr/fscreate", context);
@@ -122,28 +194,15 @@ fn saved(bed: &Bed, module: &Module) -> (Bundle, PathBuf) {
     enter_pod(bed, &mut bundle, "first");
     module.label(&mut bundle, 0);
     let pid = bed.runtime.run(&bundle, "c", &[]);
-    assert_eq!(label_of(pid), module.labels[0]);
-    sees(&bundle, "/first socket");
+    module.check(pid, 0);
+    sees(&bundle, &[&["/first"], &words[2..]].concat());
     let images = bed.dir("images");
     trip(bed, &bundle).save(pid, &images);
     bed.runtime.delete("c");
     bundle.stands_still();
+    enter_pod(bed, &mut bundle, "second");
+    module.label(&mut bundle, 1);
     (bundle, images)
-}
-
-/// The label of a process, without the mode of a profile.
-fn label_of(pid: Pid) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
-    let text = text.trim_end_matches(['\0', '\n']);
-    text.split_once(" (").map_or(text, |(label, _)| label).to_owned()
-}
-
-/// Waits until the container says that it sees this.
-#[track_caller]
-fn sees(bundle: &Bundle, expected: &str) {
-    let file = bundle.root.join("count.seen");
-    let read = || fs::read_to_string(&file).unwrap_or_default();
-    assert!(soon(|| read() == expected), "{} instead of {expected}", read());
 }
 
 /// The guests have no program that locks a network, and the containers have no connection.
@@ -153,13 +212,97 @@ fn trip<'a>(bed: &'a Bed, bundle: &'a Bundle) -> Trip<'a> {
     trip
 }
 
+/// Waits until the container says that it sees this.
+#[track_caller]
+fn sees(bundle: &Bundle, expected: &[&str]) {
+    let (file, expected) = (bundle.root.join("count.seen"), expected.join(" "));
+    let read = || fs::read_to_string(&file).unwrap_or_default();
+    assert!(soon(|| read() == expected), "{} instead of {expected}", read());
+}
+
 fn other_pod(bed: &Bed, module: &Module) {
-    let (mut bundle, images) = saved(bed, module);
-    enter_pod(bed, &mut bundle, "second");
-    module.label(&mut bundle, 1);
+    let (bundle, images) = saved(bed, module, &[]);
     let restored = trip(bed, &bundle).bring_back(WeDoBoth, &images);
     bundle.goes_on();
-    assert_eq!(label_of(restored), module.labels[1]);
-    sees(&bundle, "/second socket");
+    module.check(restored, 1);
+    sees(&bundle, &["/second"]);
     end(restored);
+}
+
+/// Tests that a runtime's own restore leaves the container with the label of the pod that it was
+/// saved in, unless an option says otherwise: whoever lets a runtime restore has to compare labels.
+fn by_runtime(bed: &Bed, module: &Module) {
+    let (bundle, images) = saved(bed, module, &[]);
+    let module_name = if module.mounts.is_some() { "selinux" } else { "apparmor" };
+    let profile = format!("--lsm-profile={module_name}:{}", module.labels[1]);
+    let context = module.mounts.map(|contexts| format!("--lsm-mount-context={}", contexts[1]));
+    let mut asked = vec![profile.as_str()];
+    asked.extend(context.as_deref());
+    for (pod, options) in [(0, &[][..]), (1, &asked)] {
+        let restored = bed.runtime.restore(&bundle, "c", &images, options);
+        bundle.goes_on();
+        module.check(restored, pod);
+        sees(&bundle, &[["/first"], ["/second"]][pod]);
+        bed.runtime.delete("c");
+        bundle.stands_still();
+    }
+}
+
+/// Tests that CRIU leaves sockets with their label, so that the restore is refused, and that the
+/// advice of the refusal helps.
+fn sockets(bed: &Bed) {
+    let module = Module::selinux();
+    let (bundle, images) = saved(bed, &module, &["socket"]);
+    let said = refusal(bed, &bundle, &images);
+    let [old, new] = module.labels;
+    for part in [&format!("were to get the SELinux label {new}"), old, "sockets (1)", "edit::Edit"]
+    {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    let edit = Edit::Label { from: Some(old.into()), to: new.into() };
+    let edited = edit_directory(&images, &[edit]).unwrap();
+    assert!(!edited.is_empty());
+    let restored = trip(bed, &bundle).bring_back(WeDoBoth, &images);
+    bundle.goes_on();
+    module.check(restored, 1);
+    sees(&bundle, &["/second", "socket"]);
+    end(restored);
+}
+
+/// Tests changes for which the restore is refused. The images are as good as before.
+fn refused(bed: &Bed, module: &Module, changes: &[Change]) {
+    let (mut bundle, images) = saved(bed, module, &[]);
+    for (name, change, expected) in changes {
+        let config = bundle.config.clone();
+        change(&mut bundle);
+        bundle.write();
+        let said = refusal(bed, &bundle, &images);
+        assert!(said.contains(expected), "{name}: {said}");
+        bundle.config = config;
+    }
+    bundle.write();
+    let restored = trip(bed, &bundle).bring_back(WeDoBoth, &images);
+    bundle.goes_on();
+    module.check(restored, 1);
+    end(restored);
+}
+
+/// The error of a restore that is foreseen to be refused, is refused, and leaves nothing.
+#[track_caller]
+fn refusal(bed: &Bed, bundle: &Bundle, images: &Path) -> String {
+    let state = bed.dir.join("state-of-refusals");
+    fs::create_dir_all(&state).unwrap();
+    let container = trip(bed, bundle).container();
+    let restore = container.restore(images).unwrap().prepare(&state).unwrap();
+    let foreseen = restore.preflight(&bed.criu).unwrap();
+    assert!(!foreseen.will_work(), "{foreseen}");
+    let error = restore.run(&bed.criu).unwrap_err().to_string();
+    drop(restore);
+    assert_eq!(names(&state), [""; 0]);
+    let runs = |process: procfs::process::Process| {
+        process.cmdline().is_ok_and(|words| words.iter().any(|word| word == "looks"))
+    };
+    assert!(!procfs::process::all_processes().unwrap().flatten().any(runs), "a task is left");
+    bundle.stands_still();
+    error
 }

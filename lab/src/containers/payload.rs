@@ -74,16 +74,29 @@ pub(super) fn run(words: &[String]) {
                 assert_eq!(n, u64::from_le_bytes(bytes));
             });
         }
-        // Says in `FILE.seen` which of the files in `rest` it can read, and if its socket works.
+        // Says in `FILE.seen` which of the files in `rest` it can read. The word `socket` stands
+        // for a socket of its own.
         "looks" => {
             let seen = file.with_extension("seen");
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap_or_else(|e| count.counter.fail(&e.to_string()));
-            socket.connect(socket.local_addr().unwrap()).unwrap_or_else(|e| count.counter.fail(&e.to_string()));
-            let works = || socket.send(b"x").and_then(|_| socket.recv(&mut [0])).is_ok();
+            let connected = || {
+                let socket = UdpSocket::bind("127.0.0.1:0")?;
+                socket.connect(socket.local_addr()?)?;
+                Ok(socket)
+            };
+            let socket =
+                connected().unwrap_or_else(|e: std::io::Error| count.counter.fail(&e.to_string()));
+            let socket = rest.iter().any(|word| word == "socket").then_some(socket);
+            let works = || {
+                let socket = socket.as_ref();
+                let sent = |socket: &&UdpSocket| socket.send(b"x").is_ok();
+                socket.filter(sent).is_some_and(|socket| socket.recv(&mut [0]).is_ok())
+            };
             count.forever_with(|_| {
-                let files = rest.iter().filter(|path| fs::read(path).is_ok());
-                let mut words: Vec<&str> = files.map(String::as_str).collect();
-                words.extend(works().then_some("socket"));
+                let can = |word: &&String| match word.as_str() {
+                    "socket" => works(),
+                    path => fs::read(path).is_ok(),
+                };
+                let words: Vec<&str> = rest.iter().filter(can).map(String::as_str).collect();
                 fs::write(&seen, words.join(" ")).unwrap();
             });
         }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use criu_images::ImageSet;
 use criu_images::edit::{Edit, edit_directory, unmarked};
 use criu_rs::oci::{Cgroups, Container, ContainerDump};
-use criu_rs::{AfterDump, HookResult, Pod, PodHooks};
+use criu_rs::{AfterDump, Pod};
 
 use super::options::{self, LAZY_MARKS};
-use crate::engine::control::{After, Control, Moments};
+use super::told::Told;
+use crate::engine::control::{After, Control};
 use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
 use crate::engine::options::Options;
@@ -58,7 +59,8 @@ pub(super) fn checkpoint(
     if let Some(cancel) = control.cancel {
         pod = pod.cancel(cancel);
     }
-    let dumped = pod.dump(criu, &mut Told(control.moments))?;
+    let mut told = Told::new(control);
+    let dumped = pod.dump(criu, &mut told).map_err(|error| told.reason(error))?;
     if options.is_on(LAZY_MARKS) {
         mark(&folders)?;
     }
@@ -117,19 +119,6 @@ fn mark(folders: &Folders) -> Result<(), EngineError> {
         }
     }
     Ok(())
-}
-
-/// Hands the moments of a pod on.
-struct Told<'a>(&'a dyn Moments);
-
-impl PodHooks for Told<'_> {
-    fn frozen(&mut self) -> HookResult {
-        self.0.frozen()
-    }
-
-    fn saved(&mut self) -> HookResult {
-        self.0.saved()
-    }
 }
 
 /// The configuration file that runc gives CRIU.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use super::saved::Saved;
@@ -14,10 +13,12 @@ use crate::host::tree;
 use crate::labels::machine::Machine;
 use crate::labels::{
     Attribute, Carried, Label, LabelError, LabelProblem, LabelSupport, SecurityModule, machine,
+    policy,
 };
 use crate::options::RunLimits;
+use crate::rpc::CriuOpts;
 use crate::transport::Link;
-use crate::value::Pid;
+use crate::value::{InvalidValue, Pid, printable};
 
 /// A guard that compares the images of a dump with the labels of the tasks, while the tasks are
 /// frozen.
@@ -161,23 +162,30 @@ pub(crate) struct RestoreGuard {
 }
 
 impl RestoreGuard {
-    /// Looks at the images. `profile` is the profile that the caller asks for, as CRIU takes it.
+    /// Looks at the images, and at the profile and the context of mounts that the caller asks for.
     /// `None` if no label is to come back, or if no module here can give one: CRIU itself refuses
     /// that.
     ///
     /// # Errors
     /// [`Error::Label`] for a label that this machine does not know, or that CRIU cannot set.
+    /// [`Error::InvalidValue`] for a context of mounts that this machine does not know.
     pub(crate) fn before(
         criu: &Criu,
         images: Option<&OwnedFd>,
-        profile: Option<&[u8]>,
+        message: &CriuOpts,
         limits: &RunLimits,
     ) -> Result<Option<Self>> {
         let machine = Machine::look();
         if !machine.labels() {
             return Ok(None);
         }
-        let asked = match profile.map(asked) {
+        let context = message.lsm_mount_context.as_deref();
+        let context = context.filter(|_| machine.runs(SecurityModule::Selinux));
+        if let Some(context) = context.filter(|context| policy::lacks(context)) {
+            let (what, want) = ("a mount context", "one that the policy of this machine has");
+            return Err(InvalidValue::new(what, printable(context), want).into());
+        }
+        let asked = match message.lsm_profile.as_deref().map(asked) {
             // `none:`, or what CRIU refuses.
             Some(None) => return Ok(None),
             asked => asked.flatten(),
@@ -206,6 +214,10 @@ impl RestoreGuard {
                 return Err(error(id, label, labels.len() - 1, problem));
             }
         }
+        // Tasks begin with criu's label, which is this process's if this process starts criu.
+        let starts = criu.transport().starts_criu();
+        let own = if starts { machine.of_process(Pid::this()) } else { Ok(Vec::new()) };
+        let own = own.unwrap_or_default();
         let mut known: Vec<&Label> = Vec::new();
         for (id, label) in &labels {
             if known.contains(label) {
@@ -215,6 +227,17 @@ impl RestoreGuard {
             if let Some(part) = unknown(label) {
                 let more = labels.iter().filter(|(_, other)| other == label).count() - 1;
                 return Err(error(*id, label, more, LabelProblem::Unknown(part)));
+            }
+            let confines = |saved: &Saved| asked.is_some() || saved.confines(label);
+            let is_taken = saved.as_ref().is_none_or(confines);
+            if let Some(own) = own.iter().find(|own| is_taken && is_forbidden(own, label)) {
+                let more = labels.iter().filter(|(_, other)| other == label).count() - 1;
+                return Err(error(*id, label, more, LabelProblem::Forbidden(own.clone())));
+            }
+        }
+        if let (Some(asked), Some(saved)) = (&asked, &saved) {
+            if let Some(problem) = useless_sockets(asked, saved) {
+                return Err(error(None, asked, 0, problem));
             }
         }
         Ok(Some(Self { machine, saved, asked }))
@@ -294,12 +317,7 @@ fn asked(profile: &[u8]) -> Option<Label> {
 fn unknown(label: &Label) -> Option<Label> {
     let module = label.module();
     match module {
-        SecurityModule::Selinux => {
-            let file = fs::OpenOptions::new().read(true).write(true).open(CONTEXT);
-            let written = file.and_then(|mut file| file.write_all(label.as_bytes()));
-            let error: io::Error = written.err()?;
-            (error.raw_os_error() == Some(libc::EINVAL)).then(|| label.clone())
-        }
+        SecurityModule::Selinux => policy::lacks(label.as_bytes()).then(|| label.clone()),
         SecurityModule::Apparmor => {
             let loaded = fs::read(PROFILES).ok()?;
             let is_loaded = |part: &[u8]| {
@@ -316,6 +334,29 @@ fn unknown(label: &Label) -> Option<Label> {
     }
 }
 
+/// Returns true if tasks with the label `own` cannot change to the other label.
+fn is_forbidden(own: &Label, label: &Label) -> bool {
+    let are_contexts = [own, label].iter().all(|label| label.module() == SecurityModule::Selinux);
+    are_contexts && policy::forbids(own, label.as_bytes(), "process", "dyntransition")
+}
+
+/// Returns the problem with sockets that tasks with the label asked for cannot use.
+fn useless_sockets(asked: &Label, saved: &Saved) -> Option<LabelProblem> {
+    if asked.module() != SecurityModule::Selinux {
+        return None;
+    }
+    let mut sockets: Vec<_> = saved
+        .sockets()
+        .filter(|(class, label, _)| {
+            let forbids = |permission| policy::forbids(asked, label, class, permission);
+            *label != asked.as_bytes() && (forbids("read") || forbids("write"))
+        })
+        .collect();
+    sockets.sort_unstable();
+    let (_, label, count) = *sockets.first()?;
+    Some(LabelProblem::Sockets { saved: Label::new(SecurityModule::Selinux, label), count })
+}
+
 /// Says whether a line of the loaded profiles is about this profile: `docker-default (enforce)`.
 fn is_profile(line: &[u8], name: &[u8]) -> bool {
     let rest = line.strip_prefix(name);
@@ -323,9 +364,6 @@ fn is_profile(line: &[u8], name: &[u8]) -> bool {
         mode.starts_with(b" (") && !mode.get(2..).unwrap_or_default().contains(&b'(')
     })
 }
-
-/// The file in which the kernel looks a context up in its policy.
-const CONTEXT: &str = "/sys/fs/selinux/context";
 
 /// The loaded profiles of the reader's namespace.
 const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";

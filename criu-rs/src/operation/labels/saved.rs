@@ -1,9 +1,10 @@
 //! The labels in a set of images.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use criu_images::ImageSet;
+use criu_images::files::File;
 use criu_images::proto::{CredsEntry, Lsmtype};
 
 use crate::labels::{Attribute, Label, SecurityModule};
@@ -13,6 +14,7 @@ use crate::sys::proc_link;
 #[derive(Debug)]
 pub(super) struct Saved {
     threads: HashMap<u32, Labels>,
+    sockets: HashMap<(&'static str, Vec<u8>), usize>,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +32,16 @@ impl Saved {
             Some(Ok(Lsmtype::Apparmor)) => Some(SecurityModule::Apparmor),
             _ => None,
         };
-        let mut threads = HashMap::new();
+        let (mut threads, mut sockets) = (HashMap::new(), HashMap::new());
+        let mut tables = HashSet::new();
         for task in set.checkpoint()?.tasks().filter(|task| task.is_alive()) {
+            if tables.insert(task.table_id()?) {
+                for (file, label) in task.file_labels()? {
+                    if let Some(class) = class_of(file.file()) {
+                        *sockets.entry((class, label)).or_insert(0) += 1;
+                    }
+                }
+            }
             for thread in task.threads()? {
                 let creds = thread.creds().or_else(|| task.creds());
                 threads.insert(
@@ -40,7 +50,7 @@ impl Saved {
                 );
             }
         }
-        Ok(Self { threads })
+        Ok(Self { threads, sockets })
     }
 
     /// Returns the label of a thread.
@@ -53,12 +63,35 @@ impl Saved {
         }
     }
 
+    /// Returns true if the label confines a thread.
+    pub(super) fn confines(&self, label: &Label) -> bool {
+        self.threads.values().any(|labels| labels.current.as_ref() == Some(label))
+    }
+
+    /// Returns the labels of sockets to which CRIU gives their labels back, with the classes and the
+    /// numbers of these sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (&'static str, &[u8], usize)> {
+        self.sockets.iter().map(|((class, label), count)| (*class, label.as_slice(), *count))
+    }
+
     /// Returns all labels, each with its thread.
     pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Label)> {
         self.threads.iter().flat_map(|(id, labels)| {
             let both = [&labels.current, &labels.sockcreate];
             both.into_iter().flatten().map(|label| (*id, label))
         })
+    }
+}
+
+/// The class, in an SELinux policy, of a file to which CRIU gives its label back.
+fn class_of(file: &File) -> Option<&'static str> {
+    match file {
+        File::Inet(socket) => Some(match socket.protocol() {
+            Some("tcp") => "tcp_socket",
+            Some("udp" | "udplite") => "udp_socket",
+            _ => "rawip_socket",
+        }),
+        _ => None,
     }
 }
 

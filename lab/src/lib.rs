@@ -35,6 +35,8 @@ pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
 mod service;
+#[cfg(feature = "containers")]
+mod talk;
 mod target;
 mod terminal;
 pub mod uffd;

@@ -1,4 +1,5 @@
-//! The features of criu-rs: each is checked without the others, and weighed in a program.
+//! The features of the libraries: each is checked without the others. Those of criu-rs are weighed
+//! in a program.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +8,11 @@ use crate::steps::Step;
 use crate::workspace::{cargo, root, target_dir};
 use crate::{Result, process};
 
-/// Makes the steps that check criu-rs with few of its features. A warning is a failure.
+/// Makes the steps that check libraries with few of their features. A warning is a failure.
 pub(crate) fn steps() -> Vec<Step> {
     FEW.iter()
-        .map(|(name, features)| {
-            let mut clippy = cargo(&["clippy", "--package", "criu-rs", "--lib"]);
+        .map(|(name, package, part, features)| {
+            let mut clippy = cargo(&["clippy", "--package", package, part]);
             clippy.args(["--no-default-features", "--features", features]);
             clippy.args(["--", "--deny", "warnings"]);
             Step::new(name, clippy)
@@ -75,14 +76,18 @@ fn size(folder: &Path, features: Option<&str>) -> Result<u64> {
     Ok(fs::metadata(folder.join("target/release/runtime"))?.len())
 }
 
-/// Steps with the features that they check.
-const FEW: &[(&str, &str)] = &[
-    ("features none", ""),
-    ("features oci", "oci"),
-    ("features pages", "pages"),
-    ("features lazy", "lazy"),
-    ("features archive", "archive"),
-    ("features firecracker", "firecracker"),
+/// Steps with the package, its part, and the features that they check.
+const FEW: &[(&str, &str, &str, &str)] = &[
+    ("features none", "criu-rs", "--lib", ""),
+    ("features oci", "criu-rs", "--lib", "oci"),
+    ("features pages", "criu-rs", "--lib", "pages"),
+    ("features lazy", "criu-rs", "--lib", "lazy"),
+    ("features archive", "criu-rs", "--lib", "archive"),
+    ("features firecracker", "criu-rs", "--lib", "firecracker"),
+    ("criu-images none", "criu-images", "--all-targets", ""),
+    ("criu-images serde", "criu-images", "--all-targets", "serde"),
+    ("criu-archive none", "criu-archive", "--all-targets", ""),
+    ("criu-archive gzip", "criu-archive", "--all-targets", "gzip"),
 ];
 
 /// The sets of features that are weighed, each more than the one before.

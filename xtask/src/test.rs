@@ -7,7 +7,7 @@ use crate::criu::{EXPERIMENTAL, STABLE, folder, of_suite, with_library};
 use crate::prefix::LINKED;
 use crate::steps::{Plan, Step};
 use crate::vm::Machine;
-use crate::workspace::{cargo, ourselves, test_program};
+use crate::workspace::{BuiltTests, cargo, ourselves};
 use crate::{Result, asan, demo, deny, features, msrv, package, process, session, setup};
 
 /// The steps that are run.
@@ -76,7 +76,7 @@ fn over_libcriu() -> Vec<Step> {
             // The program that the step `test` has run: cargo alone would build another one,
             // because a package alone wants fewer features of its dependencies than the workspace.
             let build = library(&[TESTS, &["--no-run"]].concat());
-            let mut tests = test_program(build, "criu-rs", "real")?;
+            let mut tests = BuiltTests::make(build)?.program("criu-rs", "real")?;
             Ok(session::isolated(with_library(&mut tests).env(WAY, way)))
         };
         Step::made(name, make).needs(BUILD)

@@ -52,20 +52,31 @@ pub(crate) fn ourselves() -> PathBuf {
     PathBuf::from(format!("/proc/{}/exe", std::process::id()))
 }
 
-/// Builds tests with a `cargo test --no-run`, and returns one of the test programs as a command in
-/// the folder of its package.
-///
-/// # Errors
-/// If the tests do not build, or cargo does not name the program.
-pub(crate) fn test_program(mut build: Command, package: &str, test: &str) -> Result<Command> {
-    build.arg("--message-format=json").stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = build.output()?;
-    if !output.status.success() {
-        return Err("the tests do not build, see above".into());
+/// Tests that are built: what cargo says of its programs.
+pub(crate) struct BuiltTests(String);
+
+impl BuiltTests {
+    /// Builds tests with a `cargo test --no-run`.
+    ///
+    /// # Errors
+    /// If the tests do not build.
+    pub(crate) fn make(mut build: Command) -> Result<Self> {
+        build.arg("--message-format=json").stdin(Stdio::null()).stderr(Stdio::inherit());
+        let output = build.output()?;
+        if !output.status.success() {
+            return Err("the tests do not build, see above".into());
+        }
+        Ok(Self(String::from_utf8_lossy(&output.stdout).into_owned()))
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let mut programs = messages.lines().filter_map(|line| program(line, package, test));
-    programs.next_back().ok_or_else(|| format!("cargo does not name the test {test}").into())
+
+    /// Returns one of the test programs as a command in the folder of its package.
+    ///
+    /// # Errors
+    /// If cargo does not name the program.
+    pub(crate) fn program(&self, package: &str, test: &str) -> Result<Command> {
+        let mut programs = self.0.lines().filter_map(|line| program(line, package, test));
+        programs.next_back().ok_or_else(|| format!("cargo does not name the test {test}").into())
+    }
 }
 
 /// Reads a message of cargo about the wanted test.

@@ -124,7 +124,7 @@ impl Spool {
     }
 
     /// The temporary file.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "zstd"))]
     pub(super) fn kept(&self) -> &File {
         &self.0.kept
     }

@@ -88,7 +88,8 @@ impl LabelError {
                 "load the policy module that has it, or restore with another label"
             }
             (LabelProblem::Forbidden(_), _) => {
-                "allow it in the policy (class process, dyntransition), or restore with another label"
+                "allow it in the policy (class process, permission dyntransition), or restore with \
+                 another label"
             }
             (LabelProblem::Sockets { .. }, _) => {
                 "change the saved label to the new one in the images, with edit::Edit::Label of \

@@ -47,7 +47,7 @@ const SELINUX: &[Case] = &[
                     |bundle| {
                         bundle.config["process"]["selinuxLabel"] = json!("u:r:nothing_t:s0:c2,c3")
                     },
-                    "the policy of this machine has no context u:r:nothing_t:s0:c2,c3; load the policy",
+                    "the policy of this machine has no context u:r:nothing_t:s0:c2,c3; load",
                 ),
                 (
                     "no such category",
@@ -59,8 +59,7 @@ const SELINUX: &[Case] = &[
                     |bundle| {
                         bundle.config["process"]["selinuxLabel"] = json!("u:r:locked_t:s0:c2,c3")
                     },
-                    "does not let criu's label u:r:free_t:s0-s0:c0.c3 change into it; allow it in the \
-                 policy",
+                    "criu's label u:r:free_t:s0-s0:c0.c3 change into it; allow it in the policy",
                 ),
                 (
                     "no such context of mounts",

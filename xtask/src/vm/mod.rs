@@ -8,13 +8,14 @@
 mod disk;
 mod guest;
 
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::apt::Archive;
 use crate::prefix::Prefix;
-use crate::workspace::{cargo, target_dir, test_program};
+use crate::workspace::{BuiltTests, cargo, target_dir};
 use crate::{Result, criu, programs, setup};
 use guest::{GUESTS, Guest};
 
@@ -55,7 +56,7 @@ impl Machine {
             if !prefix.is_installed() {
                 prefix.install(&Archive::debian(&[suite])?, false)?;
             }
-            Ok::<_, Box<dyn std::error::Error>>(prefix)
+            Ok::<_, Box<dyn Error>>(prefix)
         };
         Ok(Self {
             prefix: prefix(SUITE, PACKAGES, &[KMOD, APPARMOR_PARSER, SECILC])?,
@@ -94,14 +95,12 @@ struct Tests {
 
 /// Builds the tests as the step `test` does, which then has nothing left to build.
 fn build() -> Result<Tests> {
-    let program = |name: &str| {
-        let mut build = cargo(&["test", "--workspace", "--all-features", "--test", name]);
-        criu::with_library(build.arg("--no-run"));
-        Ok::<_, Box<dyn std::error::Error>>(
-            test_program(build, "criu-rs", name)?.get_program().into(),
-        )
-    };
-    Ok(Tests { real: program("real")?, containers: program("containers")? })
+    let names = ["--test", "real", "--test", "containers", "--no-run"];
+    let mut build = cargo(&[&["test", "--workspace", "--all-features"], &names[..]].concat());
+    criu::with_library(&mut build);
+    let built = BuiltTests::make(build)?;
+    let path = |test| Ok::<_, Box<dyn Error>>(built.program("criu-rs", test)?.get_program().into());
+    Ok(Tests { real: path("real")?, containers: path("containers")? })
 }
 
 /// Returns the only entry of a folder whose name begins with `start`.

@@ -1,6 +1,7 @@
 //! Checkpoints by CRIU: all containers at one moment, in runc's form.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use criu_images::ImageSet;
 use criu_images::edit::{Edit, edit_directory, unmarked};
@@ -89,7 +90,13 @@ fn dump(
         After::Resume => AfterDump::LeaveRunning,
         After::Stop => AfterDump::Kill,
     });
-    Ok((options::on_dump(dump, options), freezer))
+    let mut dump = options::on_dump(dump, options);
+    if let Some(deadline) = control.deadline {
+        // A criu that does not answer is ended soon, so that the containers run on at the deadline.
+        let left = deadline.saturating_duration_since(Instant::now());
+        dump = dump.grace((left / 10).min(GRACE));
+    }
+    Ok((dump, freezer))
 }
 
 /// Returns the directory of the pod's freezer, if the pod has a cgroup of its own.
@@ -120,6 +127,9 @@ fn mark(folders: &Folders) -> Result<(), EngineError> {
     }
     Ok(())
 }
+
+/// Longest time that a dump which is stopped may take to undo its work by itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The configuration file that runc gives CRIU.
 pub(super) const RUNC_CONFIG: &str = "/etc/criu/runc.conf";

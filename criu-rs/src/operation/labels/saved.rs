@@ -68,8 +68,8 @@ impl Saved {
         self.threads.values().any(|labels| labels.current.as_ref() == Some(label))
     }
 
-    /// Returns the labels of sockets to which CRIU gives their labels back, with the classes and the
-    /// numbers of these sockets.
+    /// Returns the labels of sockets to which CRIU gives their labels back, with the classes and
+    /// the numbers of these sockets.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (&'static str, &[u8], usize)> {
         self.sockets.iter().map(|((class, label), count)| (*class, label.as_slice(), *count))
     }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::keys::KeyArgs;
+use crate::remote::RegistryArgs;
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -22,6 +23,8 @@ pub(crate) struct PodWord {
     word: Word,
     #[command(flatten)]
     keys: KeyArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 #[derive(Subcommand)]
@@ -49,6 +52,7 @@ Examples:
   criu-rs pod inspect shop.tar --json | jq -r '.record.containers[].tool'
   criu-rs pod verify /var/lib/checkpoints/shop
   criu-rs pod verify shop.tar.zst --tool runsc=/opt/bin/runsc
+  criu-rs pod verify registry.example.org/shop:v1
 
 The checkpoint is a directory, an archive of one, or an archive in a registry. Its record is
 criu-record.json. Without one, the manifests of CRI-O and containerd are read.
@@ -61,6 +65,7 @@ Exit status:
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
+        self.registry.hold();
         match self.word {
             Word::Checkpoint(checkpoint) => checkpoint.run(name),
             Word::Restore(restore) => restore.run(name),

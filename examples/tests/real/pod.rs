@@ -8,6 +8,7 @@ use criu_archive::UNWATCHED;
 use criu_archive::record::{
     Container, File, Holder, Host, Image, Pod, RECORD, Record, Role, State, Tool, ToolKind,
 };
+use criu_lab::registry::Registry;
 use serde_json::Value;
 
 use crate::lab::{Lab, TestFn, run};
@@ -89,7 +90,12 @@ fn shown_and_compared(lab: &Lab) {
     fs::write(lab.path("pass"), "words of a test\n").unwrap();
     let pass = ["--passphrase-file", "pass"];
     lab.done(&[&["archive", "encrypt", "shop.tar", "shop.age"], &pass[..]].concat());
-    for (name, key) in [("shop.tar", &[][..]), ("shop.tar.gz", &[]), ("shop.age", &pass)] {
+    let server = Registry::start(lab.dir("server").as_ref());
+    let image = server.name("shop:v1");
+    lab.done(&["push", "shop.tar", &image]);
+    for (name, key) in
+        [("shop.tar", &[][..]), ("shop.tar.gz", &[]), ("shop.age", &pass), (&image, &[])]
+    {
         let json = lab.done(&[&["pod", "verify", name, "--json"], key].concat());
         let json: Value = serde_json::from_str(&json.out).unwrap();
         assert_eq!((&json["outcome"], findings(&json)), (&"done".into(), vec![]), "{name}");

@@ -107,8 +107,11 @@ pub(super) fn kind(error: &Error, wanted: &ServerName<'_>, client: Option<Time>)
 
 fn certificate(error: &CertificateError, wanted: &ServerName<'_>) -> ErrorKind {
     let wrong_name = |presented: &[String]| {
-        // webpki shows a kind before each name: `DnsName("node-1")`.
-        let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+        // webpki shows a kind with each name: `DnsName("node-1")`, `IpAddress(10.0.0.7)`.
+        let bare = |name: &String| {
+            let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+            inner.unwrap_or(name).trim_matches('"').to_owned()
+        };
         let presented: Vec<String> = presented.iter().map(bare).collect();
         let wanted = wanted.to_str().into_owned();
         ErrorKind::WrongName { wanted, presented: short(&presented.join(", ")) }

@@ -173,6 +173,13 @@ fn a_kubeconfig_leads_through_the_api_server() {
     let path = "/api/v1/nodes/worker-1/proxy/checkpoint/ns/pod/app";
     assert_eq!(asked.path(), (path, None));
     assert!(asked.certificate.is_some());
+    // The first of several files, of which some are missing.
+    let list = format!("/nowhere/config:{}", file.display());
+    let done = program().args(args).env("KUBECONFIG", list).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let done = program().args(args).env("KUBECONFIG", "/nowhere/config").output().unwrap();
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    assert!(String::from_utf8(done.stdout).unwrap().contains("give --server or --kubeconfig"));
     // The kubelet itself, with the credentials of the kubeconfig.
     let at = format!("127.0.0.1:{}", server.port);
     let args = ["checkpoint", "ns/pod/app", "--kubelet", &at, "--kubeconfig", text(&file)];

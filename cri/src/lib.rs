@@ -6,6 +6,7 @@ pub mod engine;
 mod error;
 mod hold;
 pub mod kubelet;
+pub mod pod;
 pub mod proto;
 pub mod proxy;
 

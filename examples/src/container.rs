@@ -2,11 +2,10 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use criu_rs::oci::oci_spec::runtime::State;
 use criu_rs::oci::{
     self, ConsoleSocket, ContainerDump, ContainerRestore, Error, Freezer, Keys, RestoreHooks,
 };
@@ -25,6 +24,7 @@ use crate::options::{Size, criu_program};
 use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directories, note_writers};
 use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
+use crate::state::{self, Found};
 use crate::tool::{Fallible, Tool};
 use crate::word::Table;
 
@@ -201,7 +201,7 @@ impl CheckpointArgs {
         let fault = |error| self.shared.fault(error, DUMP_LOG);
         let options = self.runtime_options.options(&self.shared.of_runtimes)?;
         let criu = self.shared.criu()?;
-        let (pid, bundle) = self.find()?;
+        let Found { pid, bundle } = state::ask(&self.runtime, self.root.as_deref(), &[], &self.id)?;
         let keys = if is_crun(&self.runtime) { Keys::Crun } else { Keys::Runc };
         let container = oci::Container::open(bundle).map_err(fault)?.keys(keys);
         let container = with_config_files(container, &self.runtime);
@@ -245,34 +245,6 @@ impl CheckpointArgs {
             }),
         );
         Ok(Exit::Done.into())
-    }
-
-    /// Returns the container's first process and its bundle, as the runtime tells them.
-    fn find(&self) -> Result<(Pid, PathBuf), Fault> {
-        let runtime = self.runtime.display();
-        let mut command = Command::new(&self.runtime);
-        if let Some(root) = &self.root {
-            command.arg("--root").arg(root);
-        }
-        let said = command.arg("state").arg(&self.id).output();
-        let said = said.map_err(|error| Fault::system(format!("start {runtime}"), error))?;
-        if !said.status.success() {
-            let why = String::from_utf8_lossy(&said.stderr);
-            let why = if why.trim().is_empty() { said.status.to_string() } else { why.into() };
-            return Err(Fault::usage(format!("{runtime} state {}: {}", self.id, why.trim())));
-        }
-        let state: State = serde_json::from_slice(&said.stdout).map_err(|error| {
-            Fault::system(format!("read what {runtime} says of {}", self.id), error)
-        })?;
-        let pid = (*state.pid()).filter(|pid| *pid > 0).and_then(|pid| Pid::try_from(pid).ok());
-        let pid = pid.ok_or_else(|| {
-            Fault::usage(format!(
-                "container {} does not run: {runtime} says {}",
-                self.id,
-                state.status()
-            ))
-        })?;
-        Ok((pid, state.bundle().clone()))
     }
 }
 

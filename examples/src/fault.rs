@@ -30,6 +30,8 @@ pub enum Fault {
         /// The reason.
         source: io::Error,
     },
+    /// A kubelet made no checkpoint.
+    Kubelet(Box<criu_cri::kubelet::Error>),
     /// A call to an engine of Kubernetes failed.
     Cri {
         /// The error.
@@ -78,7 +80,7 @@ impl Fault {
             Self::Usage(_) => Exit::Usage,
             Self::NoCriu => Exit::NoCriu,
             Self::Interrupted(_) => Exit::Stopped,
-            Self::System { .. } | Self::Failed(_) => Exit::Failed,
+            Self::System { .. } | Self::Failed(_) | Self::Kubelet(_) => Exit::Failed,
             Self::Cri { error, .. } => match error.kind() {
                 criu_cri::ErrorKind::Deadline(_) => Exit::Stopped,
                 _ => Exit::Failed,
@@ -104,6 +106,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoCriu => Some(hints::NO_CRIU),
+            Self::Kubelet(error) => hints::kubelet::of(error),
             Self::Cri { error, hints } => hints(error),
             Self::Criu { error, hints, .. } => hints(error),
             _ => None,
@@ -151,6 +154,7 @@ impl Fault {
         match self {
             Self::Usage(what) | Self::Failed(what) => what.clone(),
             Self::NoCriu => "there is no criu in PATH".into(),
+            Self::Kubelet(error) => error.to_string(),
             Self::Cri { error, .. } => error.to_string(),
             Self::Interrupted(signal) => format!("stopped by {signal}"),
             Self::System { doing, source } => format!("cannot {doing}: {source}"),
@@ -195,6 +199,12 @@ fn unforged(text: &str) -> String {
 impl From<SystemError> for Fault {
     fn from(error: SystemError) -> Self {
         Error::from(error).into()
+    }
+}
+
+impl From<criu_cri::kubelet::Error> for Fault {
+    fn from(error: criu_cri::kubelet::Error) -> Self {
+        Self::Kubelet(Box::new(error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Advice after a failure, in the options of the word that failed.
 
 mod causes;
+pub(crate) mod kubelet;
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
 use criu_rs::{Cause, Error, LockProblem, PlaceProblem};

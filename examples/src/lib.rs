@@ -8,9 +8,10 @@
 //! program         words that take criu's options: `getopt`, `foreign`, clap, the `options`
 //! dump  pre_dump  restore  start  check  preflight  page_server  lazy_pages
 //! tool            words that clap reads; `work` that takes long, `keys` of encrypted archives
-//! archive  container  inspect  pod  crit  links  shell
+//! archive  container  inspect  pod  kubelet  crit  links  shell
 //!                 `runtime_args`: options of runc and crun
-//! drive           runs an operation: `signals`, `progress`; `parent` stays with a restored tree
+//! drive           runs an operation: `signals`, `progress`, `ticking`; `parent` stays with a
+//!                 restored tree
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
@@ -50,6 +51,7 @@ mod hints;
 mod images;
 mod inspect;
 mod keys;
+mod kubelet;
 mod later;
 mod lazy_pages;
 mod links;
@@ -77,9 +79,11 @@ mod shell;
 mod shown;
 mod signals;
 mod start;
+mod state;
 mod stdout;
 mod stdout_log;
 mod target;
+mod ticking;
 mod tool;
 mod usage;
 mod word;

@@ -75,6 +75,7 @@ Exit status:
         let layer = image.layer();
         let (size, media_type) = (layer.size, layer.media_type.clone());
         let mut facts = json!({
+            "path": self.from.to_string_lossy(),
             "digest": image.digest().to_string(),
             "layer": layer.digest.to_string(),
             "media_type": media_type,

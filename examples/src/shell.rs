@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
 
+use crate::cri_proxy;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::new_file::NewFile;
@@ -21,7 +22,8 @@ use crate::word::{NAME, Table};
 pub(crate) struct Completions {
     /// The shell that is to complete command lines
     shell: For,
-    /// Complete command lines of the link with this word's name instead of those of criu-rs
+    /// Complete command lines of the link with this word's name, or of criu-cri-proxy, instead of
+    /// those of criu-rs
     word: Option<String>,
 }
 
@@ -52,6 +54,7 @@ Exit status:
     fn run(self, name: &str, table: &Table) -> Fallible<ExitCode> {
         let (mut command, program) = match &self.word {
             None => ((table.command)(true), NAME),
+            Some(word) if word == cri_proxy::NAME => (cri_proxy::command(), cri_proxy::NAME),
             Some(word) => {
                 let row = table.find(word).ok_or_else(|| no_word(table, name, word))?;
                 ((row.shown)(), row.name)
@@ -74,8 +77,8 @@ Exit status:
 /// Options of `man`.
 #[derive(Args)]
 pub(crate) struct Man {
-    /// The word whose page to print, or the directory that all pages go into; the page of criu-rs
-    /// unless given
+    /// The word whose page to print, or criu-cri-proxy, or the directory that all pages go into; the
+    /// page of criu-rs unless given
     #[arg(value_name = "WORD|DIR")]
     what: Option<PathBuf>,
 }
@@ -98,6 +101,9 @@ Exit status:
         let Some(what) = self.what else {
             return print(&page((table.command)(false))?);
         };
+        if what.as_os_str() == cri_proxy::NAME {
+            return print(&page(cri_proxy::command())?);
+        }
         if let Some(row) = what.to_str().and_then(|word| table.find(word)) {
             return print(&page(in_program((row.shown)(), NAME))?);
         }
@@ -105,6 +111,7 @@ Exit status:
             return Err(no_word(table, name, &what.display().to_string()).into());
         }
         write(&what, (table.command)(false), None)?;
+        write(&what, cri_proxy::command(), None)?;
         for row in table.words {
             write(&what, (row.shown)(), Some(NAME))?;
         }

@@ -15,6 +15,7 @@ use crate::crit::Crit;
 use crate::exit::{Codes, EXIT_CODES, Exit};
 use crate::fault::Fault;
 use crate::inspect::Inspect;
+use crate::kubelet::KubeletWord;
 use crate::lazy_pages::LazyPagesWord;
 use crate::links::Links;
 use crate::output::Output;
@@ -47,6 +48,7 @@ const WORDS: &[Word] = &[
     tool::word::<Crit>(Kind::Tool),
     tool::word::<Push>(Kind::Tool),
     tool::word::<Pull>(Kind::Tool),
+    tool::word::<KubeletWord>(Kind::Tool),
     tool::word::<CriWord>(Kind::Tool),
     tool::word::<Links>(Kind::Own),
     tool::word::<Completions>(Kind::Own),

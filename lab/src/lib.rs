@@ -20,6 +20,8 @@ pub mod copy;
 pub mod engines;
 pub mod filter;
 pub mod harness;
+#[cfg(feature = "https")]
+pub mod https;
 pub mod lazy;
 pub mod memory;
 pub mod mounts;
@@ -33,6 +35,8 @@ pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
 mod service;
+#[cfg(feature = "containers")]
+mod talk;
 mod target;
 mod terminal;
 pub mod uffd;

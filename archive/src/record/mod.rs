@@ -54,7 +54,7 @@
 //! # Trust
 //!
 //! Records may come from anywhere. Whatever their bytes are, reading ends in a result or in an
-//! [`Error`](crate::Error). Sizes and numbers of values are bounded as those of all JSON
+//! [`Error`]. Sizes and numbers of values are bounded as those of all JSON
 //! ([`METADATA`](crate::bounds::METADATA)). The paths of files lead to files beside the record, and
 //! links are not followed. A digest tells that a file is the one that was recorded; who has
 //! written the record itself is not proved.

@@ -525,8 +525,17 @@ impl Pour<'_> {
             path_name.push(b'/');
         }
         let mode = member.mode;
-        let described =
-            Described { name: &path_name, link, kind: tar_kind, mode, uid, gid, modified, size };
+        let described = Described {
+            name: &path_name,
+            link,
+            kind: tar_kind,
+            mode,
+            uid,
+            gid,
+            modified,
+            size,
+            device: (0, 0),
+        };
         let headers = described.headers();
         let blob = if same.is_some() { None } else { content.open()? };
         let entry = Entry { path: path_name, kind, mode, uid, gid, modified, size };

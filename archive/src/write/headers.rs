@@ -18,6 +18,8 @@ pub(crate) struct Described<'d> {
     pub(crate) modified: u64,
     /// Bytes of content.
     pub(crate) size: u64,
+    /// Major and minor number of a device.
+    pub(crate) device: (u64, u64),
 }
 
 /// Kinds of members that are written.
@@ -26,13 +28,24 @@ pub(crate) enum Kind {
     File = b'0' as isize,
     HardLink = b'1' as isize,
     SymbolicLink = b'2' as isize,
+    CharacterDevice = b'3' as isize,
+    BlockDevice = b'4' as isize,
     Directory = b'5' as isize,
+    Fifo = b'6' as isize,
 }
 
 impl Described<'_> {
     /// Returns the blocks in front of the content.
     pub(crate) fn headers(&self) -> Vec<u8> {
+        self.headers_with(&[])
+    }
+
+    /// Returns the blocks in front of the content, with PAX records of the caller's.
+    pub(crate) fn headers_with(&self, more: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut records = Vec::new();
+        for (key, value) in more {
+            record(&mut records, key, value);
+        }
         // Letters other than those of ASCII have no encoding in a header.
         if self.name.len() > NAME_LEN || !self.name.is_ascii() {
             record(&mut records, "path", self.name);
@@ -45,6 +58,8 @@ impl Described<'_> {
             ("uid", self.uid, 7),
             ("gid", self.gid, 7),
             ("mtime", self.modified, 11),
+            ("SCHILY.devmajor", self.device.0, 7),
+            ("SCHILY.devminor", self.device.1, 7),
         ];
         for (key, number, digits) in numbers {
             if !fits(number, digits) {
@@ -66,6 +81,7 @@ impl Described<'_> {
                 gid: 0,
                 modified: self.modified,
                 size: records.len() as u64,
+                device: (0, 0),
             };
             blocks.extend(described.block(b'x'));
             blocks.extend(&records);
@@ -100,6 +116,10 @@ impl Described<'_> {
         put(156, &[sort], 1);
         put(157, &ascii(self.link), NAME_LEN);
         put(257, b"ustar\x0000", 8);
+        if matches!(self.kind, Kind::CharacterDevice | Kind::BlockDevice) {
+            put(329, octal(self.device.0, 7).as_bytes(), 7);
+            put(337, octal(self.device.1, 7).as_bytes(), 7);
+        }
         let sum: u64 = block.iter().copied().map(u64::from).sum();
         let sum = format!("{sum:06o}\0 ");
         let room = block.iter_mut().skip(148);
@@ -110,8 +130,10 @@ impl Described<'_> {
 
 /// Returns the headers of an empty file: those of a whiteout.
 pub(crate) fn empty_file(name: &[u8]) -> Vec<u8> {
-    let (kind, mode) = (Kind::File, 0o600);
-    Described { name, link: &[], kind, mode, uid: 0, gid: 0, modified: 0, size: 0 }.headers()
+    let (kind, mode, device) = (Kind::File, 0o600, (0, 0));
+    let described =
+        Described { name, link: &[], kind, mode, uid: 0, gid: 0, modified: 0, size: 0, device };
+    described.headers()
 }
 
 /// Returns true for a number that has room in so many octal digits.

@@ -29,9 +29,11 @@ mod folder;
 mod headers;
 mod new_file;
 mod order;
+mod upper;
 
 pub(crate) use content::{Content, Pieces};
 pub use draft::{Draft, Options, Pack, Saved};
 pub(crate) use folder::Folder;
 pub(crate) use headers::empty_file;
 pub(crate) use new_file::NewFile;
+pub use upper::upper_layer;

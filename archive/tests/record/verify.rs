@@ -369,7 +369,7 @@ fn files_of_another_tool_than_the_record_says_are_found() {
     assert!(head.facts().contains(&("compression".into(), "none".into())), "{head:?}");
     record.containers[1].tool.kind = ToolKind::Qemu;
     assert_eq!(on_files(&record), ["error: db/core-1.img: is of runsc, the record says qemu"]);
-    record.containers[1].files.remove(0);
+    let core = record.containers[1].files.remove(0);
     let expected = [
         "error: container db: none of its images is of qemu",
         "warning: db/core-1.img: is not in the record",
@@ -377,8 +377,12 @@ fn files_of_another_tool_than_the_record_says_are_found() {
     assert_eq!(on_files(&record), expected);
     // Containers of one sandbox share its files.
     record.containers[1].tool.kind = ToolKind::Runsc;
-    let shared = File::measured(&holder, "db/core-1.img", Role::Image, UNWATCHED).unwrap();
-    record.files = vec![shared, record.containers[1].files.remove(0)];
+    record.files = vec![core, record.containers[1].files.remove(0)];
     assert_eq!(on_files(&record), [""; 0]);
     assert_eq!(record.heads(&holder).len(), 1);
+    record.containers[1].tool.kind = ToolKind::Criu;
+    let files = std::mem::take(&mut record.files);
+    let expected = "warning: container db: the record names no file of it";
+    assert_eq!(on_files(&record)[0], expected);
+    record.files = files;
 }

@@ -43,10 +43,24 @@ impl Client {
     /// # Panics
     /// Panics outside of a tokio runtime.
     pub async fn connect(socket: impl Into<PathBuf>) -> Result<Self> {
-        let socket: Arc<Path> = Arc::from(socket.into());
+        let socket = socket.into();
         let failed = |error| Error::new(&socket, CONNECT, ErrorKind::Connect(error));
         // The channel connects with its first call, and does not tell why it cannot.
         UnixStream::connect(&socket).await.map_err(failed)?;
+        Self::lazy(socket)
+    }
+
+    /// A client of the engine at a socket. It connects with its first call, which fails if nobody
+    /// listens there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connect`] for a connection that cannot be made at all.
+    ///
+    /// # Panics
+    /// Panics outside of a tokio runtime.
+    pub fn lazy(socket: impl Into<PathBuf>) -> Result<Self> {
+        let socket: Arc<Path> = Arc::from(socket.into());
+        let failed = |error| Error::new(&socket, CONNECT, ErrorKind::Connect(error));
         let channel = Endpoint::from_static(AUTHORITY)
             .user_agent(USER_AGENT)
             .map_err(|error| failed(io::Error::other(error)))?

@@ -6,9 +6,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use criu_rs::pages::LocalUsers;
 use criu_rs::{Cancel, Tls};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::geteuid;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -30,6 +32,7 @@ pub struct Client {
     address: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     exposed: bool,
+    other_users: bool,
     limit: Duration,
     cancel: Option<Cancel>,
 }
@@ -44,7 +47,8 @@ impl Client {
     /// The way to a coordinator at `HOST:PORT`, without TLS. An answer may take 60 seconds.
     pub fn new(address: impl Into<String>) -> Self {
         let limit = Duration::from_secs(60);
-        Self { address: address.into(), tls: None, exposed: false, limit, cancel: None }
+        let address = address.into();
+        Self { address, tls: None, exposed: false, other_users: false, limit, cancel: None }
     }
 
     /// Speaks TLS. The coordinator's certificate has to be for the host of the address, unless
@@ -67,6 +71,14 @@ impl Client {
     #[must_use]
     pub fn exposed(mut self, on: bool) -> Self {
         self.exposed = on;
+        self
+    }
+
+    /// Trusts a coordinator of any user of this machine. By default a coordinator on a loopback
+    /// address, without TLS, is one of this process's user or of root.
+    #[must_use]
+    pub fn other_users(mut self, on: bool) -> Self {
+        self.other_users = on;
         self
     }
 
@@ -138,11 +150,27 @@ impl Client {
             }
             let left = wait.left()?.min(CONNECT).max(Duration::from_millis(1));
             match TcpStream::connect_timeout(&address, left) {
-                Ok(socket) => return Line::connected(socket, self.tls.as_ref()),
+                Ok(socket) => {
+                    self.check_owner(address)?;
+                    return Line::connected(socket, self.tls.as_ref());
+                }
                 Err(error) => last = error,
             }
         }
         Err(failed(last))
+    }
+
+    /// Refuses a coordinator that another user of this machine runs.
+    fn check_owner(&self, address: SocketAddr) -> Result<(), CoordinatorError> {
+        if self.tls.is_some() || self.other_users || !address.ip().is_loopback() {
+            return Ok(());
+        }
+        let user = LocalUsers::listening_at(address);
+        let user = user.map_err(CoordinatorError::system("find out who the coordinator is"))?;
+        if user == 0 || user == geteuid().as_raw() {
+            return Ok(());
+        }
+        Err(CoordinatorError::Stranger { address: self.address.clone(), user })
     }
 
     fn no_port(&self) -> CoordinatorError {

@@ -60,6 +60,14 @@ pub enum CoordinatorError {
          use TLS, or allow the address explicitly"
     )]
     Exposed(String),
+    /// Another user of this machine listens at the coordinator's address.
+    #[error("{address}: user {user} listens there, who is neither this process's user nor root")]
+    Stranger {
+        /// The address.
+        address: String,
+        /// The uid of the user.
+        user: u32,
+    },
     /// A value that the caller gives makes no sense.
     #[error("{0}")]
     Invalid(String),

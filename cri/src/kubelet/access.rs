@@ -122,6 +122,12 @@ impl Access {
         self
     }
 
+    /// Takes away the client certificate and the token.
+    pub fn without_credentials(&mut self) -> &mut Self {
+        (self.certificate, self.token) = (None, None);
+        self
+    }
+
     /// Returns true if there is a client certificate or a token.
     pub fn has_credentials(&self) -> bool {
         self.certificate.is_some() || self.token.is_some()

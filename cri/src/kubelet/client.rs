@@ -24,6 +24,8 @@ pub struct Kubelet {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Saved {
+    /// The container.
+    pub container: Container,
     /// Path of the archive on the node. The runtime has written it as root, with mode 0600.
     pub path: PathBuf,
     /// Time before the request was sent, by this machine's clock.
@@ -78,7 +80,7 @@ impl Kubelet {
         let asked = SystemTime::now();
         let path = self.ask(container, asked_for.as_deref(), patience)?;
         let took = asked.elapsed().unwrap_or_default();
-        Ok(Saved { path, asked, took })
+        Ok(Saved { container: container.clone(), path, asked, took })
     }
 
     /// Asks for a checkpoint with a time-out that is no number, which a kubelet refuses last: after

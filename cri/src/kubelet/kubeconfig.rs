@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::access::{Access, Source, read};
+use super::access::{Access, Source, Trust, read};
 use super::error::{Error, ErrorKind, Result};
 use super::text::short;
 use super::yaml::Node;
@@ -29,6 +29,19 @@ pub struct Cluster {
     pub server: String,
     /// Authorities, and the user's credentials.
     pub access: Access,
+}
+
+impl Cluster {
+    /// Returns the access for a kubelet of the cluster: the authorities and the credentials. A name
+    /// of the API server's certificate is left out, and trust in anybody is, too.
+    pub fn kubelet_access(&self) -> Access {
+        let mut access = self.access.clone();
+        access.server_name = None;
+        if access.trusts_anybody() {
+            access.trust = Trust::System;
+        }
+        access
+    }
 }
 
 impl Kubeconfig {

@@ -18,6 +18,7 @@
 //! socket    the listening socket        clients   connections, of which idle ones give way
 //! forward   one call                    upstream  the connection to the engine
 //! answer    the hinge for own answers   stop      the end of such an answer
+//! pods      checkpoints of pods
 //! body      frames on their way         bounds    windows and numbers
 //! authority host names of clients that send a path
 //! ```
@@ -32,6 +33,7 @@ mod fault;
 mod forward;
 mod notice;
 mod phase;
+mod pods;
 mod ready;
 mod serve;
 mod socket;
@@ -43,8 +45,12 @@ pub use answer::{Answer, Answering, Call, MAX_MESSAGE, Part, Reply};
 pub use bounds::{CALLS, CALLS_OF_CONNECTION, CONNECTIONS};
 pub use call::Passed;
 pub use notice::{Notice, Tell};
+pub use pods::PodAnswer;
 pub use ready::check;
 pub use serve::Proxy;
 pub use socket::{Listening, SocketError};
 pub use stop::{Stop, Why};
 pub use upstream::Upstream;
+
+#[cfg(test)]
+mod tests;

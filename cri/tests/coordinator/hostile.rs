@@ -1,13 +1,13 @@
 //! Clients that break the protocol, and users who may not connect.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criu_cri::coordinator::{CoordinatorError, Event, Limits, Server, Step};
+use criu_cri::coordinator::{Client, CoordinatorError, Event, Limits, Server, Step};
 
 use crate::lab::Coordinator;
 
@@ -105,6 +105,27 @@ fn an_address_that_others_reach_needs_tls() {
     let error = Server::new().listen(any).unwrap_err();
     assert!(matches!(error, CoordinatorError::Exposed(_)), "{error}");
     drop(Server::new().exposed(true).listen(any).unwrap());
+}
+
+#[test]
+fn a_coordinator_of_another_user_is_not_trusted() {
+    criu_lab::needs_root();
+    let script = "import socket\nl = socket.create_server(('127.0.0.1', 0))\n\
+                  print(l.getsockname()[1], flush=True)\nwhile 1:\n  c = l.accept()[0]\n  \
+                  if c.recv(4096): c.sendall(b'ACK')\n  c.close()";
+    let mut theirs = Command::new("python3");
+    theirs.args(["-c", script]).uid(65534).gid(65534).stdout(Stdio::piped());
+    let mut theirs = theirs.spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(theirs.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let client = Client::new(format!("127.0.0.1:{}", port.trim()));
+    let error = client.step("A", Step::PostDump, &[]).unwrap_err();
+    let is_refused = matches!(error, CoordinatorError::Stranger { user: 65534, .. });
+    let trusted = client.other_users(true).step("A", Step::PostDump, &[]);
+    theirs.kill().unwrap();
+    theirs.wait().unwrap();
+    assert!(is_refused, "{error}");
+    trusted.unwrap();
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub const TESTS: &[Case] = &[
         name: "a_pod_of_runc_is_saved_and_comes_back",
         test: there_and_back,
         runtimes: &["runc"],
-        newest_only: false,
+        // Older ones do not save connections on new kernels.
+        newest_only: true,
     },
     Case {
         name: "a_pod_that_cannot_be_saved_runs_on_and_leaves_nothing",

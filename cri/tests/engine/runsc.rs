@@ -57,7 +57,7 @@ impl Pod {
 
     fn start(&self, bed: &Bed, id: &str) {
         for (bundle, name) in self.bundles.iter().zip(NAMES) {
-            let id = if name == "pause" { id.into() } else { format!("{id}-{name}") };
+            let id = if name == "pause" { id.into() } else { format!("{name}-{id}") };
             let mut create = self.command("create");
             let (is_done, said) =
                 bed.runtime.finish(create.arg("--bundle").arg(&bundle.dir).arg(&id));
@@ -73,7 +73,7 @@ impl Pod {
             Sandbox { id: id.into(), bundle: Some(self.bundles[0].dir.clone()), pid: None };
         let containers = self.bundles.iter().zip(NAMES).skip(1).map(|(bundle, name)| Running {
             name: name.into(),
-            id: format!("{id}-{name}"),
+            id: format!("{name}-{id}"),
             bundle: bundle.dir.clone(),
             pid: Pid::this(),
         });
@@ -100,6 +100,8 @@ impl Pod {
 }
 
 fn there_and_back(bed: &Bed) {
+    // runsc takes processes that nobody has waited for to be alive. Process 1 does wait.
+    nix::sys::prctl::set_child_subreaper(false).unwrap();
     let pod = Pod::new(bed, "pod");
     let plain = Runsc::at(place::runsc()).root(&pod.root);
     let engine = FLAGS.iter().fold(plain, |engine, flag| engine.flag(*flag));
@@ -124,7 +126,7 @@ fn there_and_back(bed: &Bed) {
     let mut part = subject.clone();
     part.containers.pop();
     let error = engine.checkpoint(&part, &to, &none, &Control::default()).unwrap_err().to_string();
-    assert!(error.contains("found pod-log, pod-web in the sandbox pod, wanted pod-web"), "{error}");
+    assert!(error.contains("found log-pod, web-pod in the sandbox pod, wanted web-pod"), "{error}");
     runs_on("a part");
     let refuse = || Err("no".into());
     for moment in ["freezing", "frozen", "saved"] {
@@ -179,8 +181,8 @@ fn there_and_back(bed: &Bed) {
 
     other_versions(&engine, &record, &here, &last, &pod);
 
-    for id in ["pod-log", "pod-web", "pod"] {
-        let (is_done, said) = bed.runtime.finish(pod.command("delete").arg(id));
+    for id in ["log-pod", "web-pod", "pod"] {
+        let (is_done, said) = bed.runtime.finish(pod.command("delete").args(["--force", id]));
         assert!(is_done, "{said}");
     }
     // Under other ids, in other bundles whose files are as the old ones were.
@@ -202,7 +204,7 @@ fn there_and_back(bed: &Bed) {
         assert!(bundle.goes_on() > before);
     }
     assert!(started.iter().all(|one| one.pid.is_some()));
-    for id in ["new-log", "new-web", "new"] {
+    for id in ["log-new", "web-new", "new"] {
         let (is_done, said) = bed.runtime.finish(pod.command("delete").args(["--force", id]));
         assert!(is_done, "{said}");
     }

@@ -4,8 +4,7 @@ use std::fs;
 
 use criu_cri::kubelet::{Endpoint, ErrorKind, Kubeconfig, Kubelet};
 use criu_lab::certs::Wanted;
-
-use crate::node::Node;
+use criu_lab::https::Server;
 
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
@@ -14,7 +13,7 @@ fn base64(bytes: &[u8]) -> String {
 
 #[test]
 fn a_context_leads_to_the_node_with_its_credentials() {
-    let node = Node::start(|_| (200, r#"{"items":["/a.tar"]}"#.to_owned()));
+    let node = Server::start(|_| (200, r#"{"items":["/a.tar"]}"#.to_owned()));
     let me = node.authority.sign(2, &Wanted { common: "me", ..Wanted::default() });
     let data = |path| base64(&fs::read(path).unwrap());
     let file = node.dir.join("config");
@@ -59,7 +58,7 @@ fn a_context_leads_to_the_node_with_its_credentials() {
 
 #[test]
 fn what_is_not_done_is_refused_by_name() {
-    let node = Node::start(|_| (200, String::new()));
+    let node = Server::start(|_| (200, String::new()));
     let file = node.dir.join("config");
     let of = |cluster: &str, user: &str| {
         let text = format!(

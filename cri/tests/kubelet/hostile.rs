@@ -5,13 +5,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use criu_cri::kubelet::{Error, ErrorKind};
+use criu_lab::https::{Asked, Clients, Server};
 
-use crate::node::{Asked, Clients, Node};
+use crate::node::Node;
 
 fn ask(
     answer: impl Fn(&Asked, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
-) -> (Error, Node) {
-    let node = Node::raw(Clients::Any, &["127.0.0.1"], answer);
+) -> (Error, Server) {
+    let node = Server::raw(Clients::Any, &["127.0.0.1"], answer);
     let said = node.client().check(&"ns/pod/app".parse().unwrap()).unwrap_err();
     (said, node)
 }
@@ -73,7 +74,7 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn a_server_that_trickles_is_given_up() {
     let began = Instant::now();
-    let node = Node::raw(Clients::Any, &["127.0.0.1"], |_, to| {
+    let node = Server::raw(Clients::Any, &["127.0.0.1"], |_, to| {
         write!(to, "HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n")?;
         loop {
             to.write_all(b"x")?;

@@ -1,263 +1,40 @@
-//! A server that answers as a kubelet does, or as an API server before it.
-
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+//! A server in the place of a kubelet, and clients of it.
 
 use criu_cri::kubelet::{Access, Endpoint, Kubelet};
-use criu_lab::certs::{Authority, Signed, Wanted};
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, ServerConnection,
-    SignatureScheme, StreamOwned,
-};
+use criu_lab::certs::Wanted;
+use criu_lab::https::Server;
 
-/// A request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
-    pub(crate) line: String,
-    pub(crate) headers: Vec<String>,
-    /// The client's certificate.
-    pub(crate) certificate: Option<Vec<u8>>,
+/// A server in the place of a kubelet, or of an API server.
+pub(crate) trait Node {
+    fn endpoint(&self) -> Endpoint;
+    /// Access that trusts the authority, without credentials.
+    fn access(&self) -> Access;
+    /// A client with a certificate of the authority.
+    fn client(&self) -> Kubelet;
+    /// A client by way of the API server that this server is.
+    fn by_api(&self) -> Kubelet;
 }
 
-impl Asked {
-    pub(crate) fn token(&self) -> Option<&str> {
-        let of = |line: &'_ String| line.to_lowercase().starts_with("authorization: bearer ");
-        let line = self.headers.iter().find(|line| of(line))?;
-        line.get("authorization: bearer ".len()..)
-    }
-
-    /// Path and query of the request.
-    pub(crate) fn path(&self) -> (&str, Option<&str>) {
-        let path = self.line.split(' ').nth(1).unwrap();
-        match path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (path, None),
-        }
-    }
-}
-
-/// Client certificates that a server wants.
-#[derive(Clone, Copy)]
-pub(crate) enum Clients {
-    /// Any or none, as a kubelet does: it looks at the certificate later.
-    Any,
-    /// One that the authority has signed, or the handshake fails.
-    Signed,
-}
-
-/// A directory with an authority, and a server that has a certificate of it.
-pub(crate) struct Node {
-    pub(crate) dir: PathBuf,
-    pub(crate) authority: Authority,
-    pub(crate) port: u16,
-    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-type Answer = dyn Fn(&Asked, &mut dyn Write) -> std::io::Result<()> + Send + Sync;
-
-impl Node {
-    /// Starts a server for the loopback's names.
-    pub(crate) fn start(answer: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static) -> Self {
-        Self::raw(Clients::Any, &["127.0.0.1", "localhost"], move |asked, to| {
-            let (status, body) = answer(asked);
-            write!(to, "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        })
-    }
-
-    /// Starts a server whose certificate is for these names, and that writes its answers itself.
-    pub(crate) fn raw(
-        clients: Clients,
-        names: &[&str],
-        answer: impl Fn(&Asked, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        let (dir, authority) = place();
-        let signed = authority.sign(1, &Wanted { names, ..Wanted::default() });
-        let config = config(&authority, &signed, clients);
-        Self::serve(dir, authority, config, Arc::new(answer))
-    }
-
-    fn serve(
-        dir: PathBuf,
-        authority: Authority,
-        config: ServerConfig,
-        answer: Arc<Answer>,
-    ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (all, config) = (Arc::clone(&asked), Arc::new(config));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (all, answer) = (Arc::clone(&all), Arc::clone(&answer));
-                let config = Arc::clone(&config);
-                thread::spawn(move || {
-                    // A client that goes away is what some tests want.
-                    let _ = one(stream, config, &all, &*answer);
-                });
-            }
-        });
-        Self { dir, authority, port, asked }
-    }
-
-    /// Starts a server with an expired certificate.
-    pub(crate) fn expired() -> Self {
-        let (dir, authority) = place();
-        let wanted = Wanted { names: &["127.0.0.1"], expired: true, ..Wanted::default() };
-        let signed = authority.sign(1, &wanted);
-        let config = config(&authority, &signed, Clients::Any);
-        Self::serve(dir, authority, config, Arc::new(|_, _| Ok(())))
-    }
-
-    pub(crate) fn endpoint(&self) -> Endpoint {
+impl Node for Server {
+    fn endpoint(&self) -> Endpoint {
         Endpoint::kubelet(&format!("127.0.0.1:{}", self.port)).unwrap()
     }
 
-    /// Access that trusts the authority, without credentials.
-    pub(crate) fn access(&self) -> Access {
+    fn access(&self) -> Access {
         let mut access = Access::default();
         access.trust_file(self.authority.file());
         access
     }
 
-    /// A client with a certificate of the authority.
-    pub(crate) fn client(&self) -> Kubelet {
+    fn client(&self) -> Kubelet {
         let signed = self.authority.sign(2, &Wanted { common: "me", ..Wanted::default() });
         let mut access = self.access();
         access.certificate_files(signed.certificate, signed.key);
         Kubelet::new(self.endpoint(), access)
     }
 
-    /// A client by way of the API server that this server is.
-    pub(crate) fn by_api(&self) -> Kubelet {
+    fn by_api(&self) -> Kubelet {
         let url = format!("https://127.0.0.1:{}", self.port);
         Kubelet::new(Endpoint::api_server(&url, "node-1").unwrap(), self.access())
-    }
-
-    pub(crate) fn last(&self) -> Asked {
-        self.asked.lock().unwrap().last().cloned().unwrap()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// A new directory with an authority.
-pub(crate) fn place() -> (PathBuf, Authority) {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("kubelet-{}-{number}", std::process::id());
-    let dir = criu_lab::place::target_dir().join("tmp").join(name);
-    let authority = Authority::new(&dir);
-    (dir, authority)
-}
-
-fn config(authority: &Authority, signed: &Signed, clients: Clients) -> ServerConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier: Arc<dyn ClientCertVerifier> = match clients {
-        Clients::Any => Arc::new(Anybody(Arc::clone(&provider))),
-        Clients::Signed => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_file(authority.file()).unwrap()).unwrap();
-            let roots = Arc::new(roots);
-            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-                .build()
-                .unwrap()
-        }
-    };
-    let chain = vec![CertificateDer::from_pem_file(&signed.certificate).unwrap()];
-    let key = PrivateKeyDer::from_pem_file(&signed.key).unwrap();
-    ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .unwrap()
-}
-
-fn one(
-    stream: TcpStream,
-    config: Arc<ServerConfig>,
-    all: &Mutex<Vec<Asked>>,
-    answer: &Answer,
-) -> std::io::Result<()> {
-    let tls = ServerConnection::new(config).map_err(std::io::Error::other)?;
-    let mut stream = BufReader::new(StreamOwned::new(tls, stream));
-    let mut asked = Asked::default();
-    stream.read_line(&mut asked.line)?;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line)?;
-        match line.trim_end() {
-            "" => break,
-            line => asked.headers.push(line.to_owned()),
-        }
-    }
-    let certificates = stream.get_ref().conn.peer_certificates();
-    asked.certificate = certificates.and_then(|all| all.first()).map(|found| found.to_vec());
-    all.lock().unwrap().push(asked.clone());
-    let mut stream = stream.into_inner();
-    answer(&asked, &mut stream)?;
-    stream.conn.send_close_notify();
-    stream.flush()
-}
-
-/// Wants a client certificate, and accepts any.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for Anybody {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

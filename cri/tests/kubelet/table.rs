@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use criu_cri::kubelet::{Container, Error, ErrorKind, Kubelet, Party};
+use criu_lab::https::{Asked, Server};
 
-use crate::node::{Asked, Node};
+use crate::node::Node;
 
 /// Answers as a kubelet does, in its order: who asks, the gate, the pod, the container, the
 /// time-out, the runtime.
@@ -59,7 +60,7 @@ fn ask(node: &Kubelet, name: &str) -> Result<String, Error> {
 
 #[test]
 fn a_checkpoint_is_made_with_a_certificate_or_a_token() {
-    let node = Node::start(|asked| kubelet(asked, true, ""));
+    let node = Server::start(|asked| kubelet(asked, true, ""));
     assert_eq!(ask(&node.client(), "ns/pod/app").unwrap(), PATH);
     let asked = node.last();
     assert_eq!(asked.line, "POST /checkpoint/ns/pod/app HTTP/1.1\r\n");
@@ -85,7 +86,7 @@ fn a_checkpoint_is_made_with_a_certificate_or_a_token() {
 
 #[test]
 fn each_refusal_has_its_own_error() {
-    let node = Node::start(|asked| kubelet(asked, true, ""));
+    let node = Server::start(|asked| kubelet(asked, true, ""));
     let client = node.client();
     let said = |client: &Kubelet, name: &str| ask(client, name).unwrap_err();
     let place = format!("https://127.0.0.1:{}: ", node.port);
@@ -107,7 +108,7 @@ fn each_refusal_has_its_own_error() {
     ] {
         assert_eq!(said(&client, name).to_string(), format!("{place}{wanted}"));
     }
-    let off = Node::start(|asked| kubelet(asked, false, ""));
+    let off = Server::start(|asked| kubelet(asked, false, ""));
     let found = said(&off.client(), "ns/pod/app");
     assert!(matches!(found.kind(), ErrorKind::GateOff), "{found}");
 }
@@ -139,7 +140,7 @@ fn failures_of_the_runtime_are_told_apart() {
         ("\u{1b}[2Jred".into(), "the container runtime failed (500): \\u{1b}[2Jred"),
     ];
     for (reason, wanted) in rows {
-        let node = Node::start(move |asked| kubelet(asked, true, &reason));
+        let node = Server::start(move |asked| kubelet(asked, true, &reason));
         let said = ask(&node.client(), "ns/pod/app").unwrap_err().to_string();
         assert_eq!(said, format!("https://127.0.0.1:{}: {wanted}", node.port));
     }
@@ -147,7 +148,7 @@ fn failures_of_the_runtime_are_told_apart() {
 
 #[test]
 fn a_check_has_no_effect_and_knows_what_stands_in_the_way() {
-    let node = Node::start(|asked| {
+    let node = Server::start(|asked| {
         let (status, body) = kubelet(asked, true, "");
         assert_ne!(status, 200, "a check makes no checkpoint");
         (status, body)
@@ -163,7 +164,7 @@ fn a_check_has_no_effect_and_knows_what_stands_in_the_way() {
     let said = without.check(&"ns/pod/app".parse().unwrap()).unwrap_err();
     assert!(matches!(said.kind(), ErrorKind::Unauthenticated { .. }), "{said}");
     // A server that is no kubelet.
-    let other = Node::start(|_| (200, r#"{"items":["/a.tar"]}"#.to_owned()));
+    let other = Server::start(|_| (200, r#"{"items":["/a.tar"]}"#.to_owned()));
     let said = other.client().check(&"ns/pod/app".parse().unwrap()).unwrap_err();
     assert!(matches!(said.kind(), ErrorKind::Garbled(_)), "{said}");
 }
@@ -224,13 +225,13 @@ fn the_api_server_is_told_apart_from_the_kubelet_behind_it() {
         (status(500, "InternalError", "etcd"), "answers 500: etcd".to_owned()),
     ];
     for ((code, body), wanted) in rows {
-        let node = Node::start(move |_| (code, body.clone()));
+        let node = Server::start(move |_| (code, body.clone()));
         let said = ask(&node.by_api(), "ns/pod/app").unwrap_err().to_string();
         let place = format!("node node-1 by way of https://127.0.0.1:{}: ", node.port);
         assert_eq!(said, format!("{place}{wanted}"));
         let path = "/api/v1/nodes/node-1/proxy/checkpoint/ns/pod/app";
         assert_eq!(node.last().path(), (path, None));
     }
-    let node = Node::start(|_| (200, r#"{"items":["/a.tar"]}"#.to_owned()));
+    let node = Server::start(|_| (200, r#"{"items":["/a.tar"]}"#.to_owned()));
     assert_eq!(ask(&node.by_api(), "ns/pod/app").unwrap(), "/a.tar");
 }

@@ -6,8 +6,9 @@ use std::thread;
 
 use criu_cri::kubelet::{Access, Endpoint, Error, ErrorKind, Kubelet, Source};
 use criu_lab::certs::{Authority, Wanted};
+use criu_lab::https::{Clients, Server, place};
 
-use crate::node::{Clients, Node, place};
+use crate::node::Node;
 
 fn ask(endpoint: &Endpoint, access: &Access) -> Result<(), Error> {
     let kubelet = Kubelet::new(endpoint.clone(), access.clone());
@@ -21,7 +22,7 @@ fn answer(to: &mut dyn Write) -> std::io::Result<()> {
 
 #[test]
 fn no_token_goes_to_a_server_that_is_not_trusted() {
-    let node = Node::raw(Clients::Any, &["127.0.0.1"], |_, to| answer(to));
+    let node = Server::raw(Clients::Any, &["127.0.0.1"], |_, to| answer(to));
     let (_, other) = place();
     let mut access = Access::default();
     access.token(Source::Given(b"secret".to_vec()));
@@ -43,7 +44,7 @@ fn no_token_goes_to_a_server_that_is_not_trusted() {
 
 #[test]
 fn a_certificate_for_other_names_needs_the_name() {
-    let node = Node::raw(Clients::Any, &["node-1", "10.0.0.7"], |_, to| answer(to));
+    let node = Server::raw(Clients::Any, &["node-1", "10.0.0.7"], |_, to| answer(to));
     let mut access = node.access();
     let said = ask(&node.endpoint(), &access).unwrap_err().to_string();
     let place = format!("https://127.0.0.1:{}", node.port);
@@ -64,7 +65,7 @@ fn a_certificate_for_other_names_needs_the_name() {
 
 #[test]
 fn an_expired_server_is_refused() {
-    let node = Node::expired();
+    let node = Server::expired();
     let said = ask(&node.endpoint(), &node.access()).unwrap_err();
     assert!(matches!(said.kind(), ErrorKind::NotInTime(_)), "{said}");
     assert!(said.to_string().ends_with("has expired at 2002-01-01T00:00:00Z"), "{said}");
@@ -75,7 +76,7 @@ fn an_expired_server_is_refused() {
 
 #[test]
 fn mutual_tls_takes_certificates_of_the_authority_alone() {
-    let node = Node::raw(Clients::Signed, &["127.0.0.1"], |_, to| answer(to));
+    let node = Server::raw(Clients::Signed, &["127.0.0.1"], |_, to| answer(to));
     let me = node.authority.sign(2, &Wanted { common: "me", ..Wanted::default() });
     let mut access = node.access();
     let said = ask(&node.endpoint(), &access).unwrap_err();
@@ -102,7 +103,7 @@ fn mutual_tls_takes_certificates_of_the_authority_alone() {
 
 #[test]
 fn an_expired_client_certificate_is_told_after_a_401() {
-    let node = Node::start(|_| (401, "Unauthorized".to_owned()));
+    let node = Server::start(|_| (401, "Unauthorized".to_owned()));
     let old = node.authority.sign(4, &Wanted { expired: true, ..Wanted::default() });
     let mut access = node.access();
     access.certificate_files(&old.certificate, &old.key);

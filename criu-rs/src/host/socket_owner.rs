@@ -80,6 +80,14 @@ impl SocketOwners {
         Err(io::Error::new(io::ErrorKind::NotFound, "another socket listens at this address"))
     }
 
+    /// Returns the uid of the user whose socket listens at an address of this machine.
+    ///
+    /// # Errors
+    /// `NotFound` if none listens.
+    pub(crate) fn of_listener(&self, address: SocketAddr) -> io::Result<u32> {
+        self.find(address, SocketAddr::new(address.ip(), 0)).map(|found| found.uid)
+    }
+
     /// Finds the socket between two addresses by the kernel's exact lookup.
     fn find(&self, from: SocketAddr, to: SocketAddr) -> io::Result<Found> {
         self.0.send(&request(from, to))?;

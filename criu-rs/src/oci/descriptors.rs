@@ -12,8 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::error::{Error, Result};
-use super::replaced::replace;
-use crate::value::{Dir, InheritFd, Pid};
+use crate::value::{Dir, InheritFd, Pid, replace_file};
 
 /// `descriptors.json`: the files behind descriptors 0, 1 and 2 of a container's first process.
 /// runc, crun and youki keep this file in the images directory.
@@ -98,7 +97,7 @@ impl Descriptors {
     /// Writes the file into an open directory, whose path is for messages.
     pub(crate) fn save_in(&self, images: BorrowedFd<'_>, path: &Path) -> Result<()> {
         let text = serde_json::to_string(&self.0).unwrap_or_default();
-        let written = replace(images, Self::FILE, text.as_bytes());
+        let written = replace_file(images, Self::FILE, text.as_bytes());
         written.map_err(|source| Error::path("write", path.join(Self::FILE), source))
     }
 

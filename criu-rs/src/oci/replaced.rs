@@ -1,19 +1,16 @@
 //! Sources of bind mounts that were replaced outside of the container.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::os::fd::BorrowedFd;
 
 use criu_images::edit::{Patch, rewrite};
 use criu_images::proto::MntEntry;
 use criu_images::{ImageSet, kind};
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 use prost::Message;
 
 use super::error::{Error, Result};
 use crate::sys::proc_link;
+use crate::value::replace_file;
 
 /// Makes the external mounts in fresh images forget that their source was removed, as
 /// `/etc/resolv.conf` is when a new file takes its name. CRIU would make the source anew, and fail
@@ -37,28 +34,9 @@ pub(crate) fn forget(images: BorrowedFd<'_>) -> Result<()> {
         };
         let bytes = set.read(name)?.unwrap_or_default();
         if let Some(new) = rewrite(name, &bytes, &mut change)? {
-            let written = replace(images, name, &new);
+            let written = replace_file(images, name, &new);
             written.map_err(|source| Error::path("write", name, source))?;
         }
     }
     Ok(())
-}
-
-/// Writes a file into a directory, whole or not at all. A link that has the name is replaced, and
-/// never followed.
-pub(crate) fn replace(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let new = format!(".{name}.new");
-    let new = new.as_str();
-    let write = || -> io::Result<()> {
-        let _ = unlinkat(directory, new, UnlinkatFlags::NoRemoveDir);
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let flags = flags | OFlag::O_NOFOLLOW;
-        let mut file = File::from(openat(directory, new, flags, Mode::from_bits_truncate(0o600))?);
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(renameat(directory, new, directory, name)?)
-    };
-    write().inspect_err(|_| {
-        let _ = unlinkat(directory, new, UnlinkatFlags::NoRemoveDir);
-    })
 }

@@ -1,7 +1,7 @@
 //! The check of which users of this machine connect, for servers of other protocols.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use nix::unistd::geteuid;
 
@@ -29,6 +29,17 @@ impl LocalUsers {
         let owners = SocketOwners::open()?;
         owners.check(listener, listener.local_addr()?)?;
         Ok(Self { own: geteuid().as_raw(), users: Users::here(), owners })
+    }
+
+    /// Returns the user whose socket listens at a loopback address, in the network namespace of
+    /// this thread: any user may listen at a port that is free.
+    ///
+    /// # Errors
+    /// The errors of netlink; `NotFound` if no socket listens there.
+    pub fn listening_at(address: SocketAddr) -> io::Result<u32> {
+        let uid = SocketOwners::open()?.of_listener(address)?;
+        let why = "the user has no number in this user namespace";
+        Users::here().known(uid).ok_or_else(|| io::Error::other(why))
     }
 
     /// Checks who is at the other end of an accepted connection.

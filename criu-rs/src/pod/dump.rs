@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
 use super::error::PodError;
+use super::freezer;
 use super::gate::{self, Operation, connections};
 use super::hooks::PodHooks;
 use crate::criu::Criu;
@@ -138,7 +139,25 @@ impl<'a> Pod<'a> {
         let is_killed: Vec<bool> =
             self.containers.iter().map(|c| !c.operation.leaves_tasks()).collect();
         let roots: Vec<Pid> = self.containers.iter().map(|c| c.operation.pid()).collect();
-        let ended = gate::run(self.containers, criu, || hooks.saved());
+        // Their images are to say what was before this pod was frozen.
+        let thawed: Vec<(String, Dump<'_>)> = self
+            .containers
+            .iter()
+            .zip(&held)
+            .filter(|(_, held)| !held.was_frozen())
+            .map(|(container, _)| (container.name.clone(), container.operation.clone()))
+            .collect();
+        let mut unwritten = None;
+        let ended = gate::run(self.containers, criu, || {
+            for (name, dump) in thawed {
+                if let Err(source) = freezer::forget(&dump) {
+                    let why = source.to_string();
+                    unwritten = Some(PodError::Container { name, source: source.into() });
+                    return Err(why.into());
+                }
+            }
+            hooks.saved()
+        });
         wait_for_others(&roots);
         // This comes first, so that tasks that were frozen from above do not run in between.
         drop(above);
@@ -149,7 +168,10 @@ impl<'a> Pod<'a> {
             }
         }
         let frozen = since.elapsed();
-        ended.conclude().map(|containers| PodDumped { containers, frozen })
+        match unwritten {
+            Some(error) => Err(error),
+            None => ended.conclude().map(|containers| PodDumped { containers, frozen }),
+        }
     }
 
     /// Refuses containers that no restore could bring back, before anything is frozen.

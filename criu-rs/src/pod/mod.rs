@@ -2,6 +2,7 @@
 
 mod dump;
 mod error;
+mod freezer;
 mod gate;
 mod hooks;
 mod restore;

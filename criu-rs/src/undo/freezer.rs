@@ -95,6 +95,12 @@ impl Frozen {
         Ok(frozen)
     }
 
+    /// Says whether the cgroup was frozen before.
+    #[cfg(feature = "pod")]
+    pub(crate) fn was_frozen(&self) -> bool {
+        self.was_frozen
+    }
+
     /// Thaws the cgroup for good, whatever its earlier state was.
     pub(crate) fn thaw(mut self) -> io::Result<()> {
         self.was_frozen = false;

@@ -2,13 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::place::{Writers, writers};
 use super::system::SystemError;
@@ -154,10 +155,30 @@ impl<'fd> From<&'fd File> for Dir<'fd> {
 pub(crate) fn read_file(directory: impl AsFd, name: &str) -> Option<Vec<u8>> {
     let directory: BorrowedFd<'_> = directory.as_fd();
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = File::from(nix::fcntl::openat(directory, name, flags, Mode::empty()).ok()?);
+    let file = File::from(openat(directory, name, flags, Mode::empty()).ok()?);
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
     (u64::try_from(bytes.len()).ok()? <= MAX_FILE).then_some(bytes)
+}
+
+/// Writes a file into a directory, whole or not at all. A link that has the name is replaced, and
+/// never followed.
+#[cfg(any(feature = "oci", feature = "pod"))]
+pub(crate) fn replace_file(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = format!(".{name}.new");
+    let new = new.as_str();
+    let write = || -> io::Result<()> {
+        let _ = unlinkat(directory, new, UnlinkatFlags::NoRemoveDir);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let flags = flags | OFlag::O_NOFOLLOW;
+        let mut file = File::from(openat(directory, new, flags, Mode::from_bits_truncate(0o600))?);
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(renameat(directory, new, directory, name)?)
+    };
+    write().inspect_err(|_| {
+        let _ = unlinkat(directory, new, UnlinkatFlags::NoRemoveDir);
+    })
 }
 
 /// The largest file that is read. Statistics take some 200 bytes, a process tree some 50 bytes a

@@ -7,6 +7,7 @@ mod crypt;
 mod extract;
 mod list;
 mod new_archive;
+mod verify;
 
 use std::fmt;
 use std::io;
@@ -39,6 +40,8 @@ enum Word {
     Convert(convert::Convert),
     /// List the members of an archive; --verify reads all of it
     List(list::List),
+    /// Read the whole archive, and compare it with the digests in it, if it has any
+    Verify(verify::Verify),
     /// Unpack an archive into a new directory
     Extract(extract::Extract),
     /// Make a copy for a bug report: everything private is replaced
@@ -55,7 +58,7 @@ impl Tool for ArchiveWord {
     const MORE: &'static str = "\
 Examples:
   criu-rs archive list export.tar.zst
-  criu-rs archive list --verify export.tar.zst
+  criu-rs archive verify export.tar.zst
   criu-rs archive extract export.tar.zst out
   criu-rs archive encrypt web.tar web.tar.age --recipient age1...
   criu-rs archive list web.tar.age --identity key.txt
@@ -86,6 +89,7 @@ Exit status:
             Word::Create(create) => create.run(),
             Word::Convert(convert) => convert.run(),
             Word::List(list) => list.run(),
+            Word::Verify(verify) => verify.run(),
             Word::Extract(extract) => extract.run(name),
             Word::Anonymise(anonymise) => anonymise.run(),
             Word::Encrypt(encrypt) => encrypt.run(&self.keys),

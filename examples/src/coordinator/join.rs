@@ -35,6 +35,9 @@ pub(super) struct Join {
     /// Seconds that the step may take; 60 unless given
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+    /// Trust a coordinator that any user of this machine runs
+    #[arg(long)]
+    other_users: bool,
     /// Go on if the coordinator cannot be reached, as a client of criu-coordinator does
     #[arg(long)]
     or_alone: bool,
@@ -61,6 +64,7 @@ impl Join {
         };
         let address = self.coordinator.or(address).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let client: Client = coordinator_client(&address, self.certs.or(certs).as_deref())?;
+        let client = client.other_users(self.other_users);
         let client = client.limit(self.timeout.unwrap_or(TIMEOUT)).cancel(drive.cancel());
         match drive.watch(|| client.step(&id, step, &needs))? {
             Err(CoordinatorError::Connect { .. }) if self.or_alone => {}

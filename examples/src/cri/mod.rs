@@ -8,6 +8,7 @@ mod find;
 mod list;
 mod restore;
 mod steps;
+mod whole;
 
 use std::process::ExitCode;
 

@@ -12,10 +12,12 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::archives::{Place, Private, WayArgs, of_container};
+use super::checkpoint::pair;
 use super::derive::Told;
 use super::engine::{Engine, EngineArgs};
 use super::find::Node;
 use super::steps::Steps;
+use super::whole::Whole;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Output;
@@ -24,28 +26,33 @@ use crate::tool::Fallible;
 /// Options of `cri restore`.
 #[derive(Args)]
 pub(super) struct Restore {
-    /// An archive of a container, or an image of one: HOST[:PORT]/NAME[:TAG][@DIGEST],
-    /// oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    /// The directory of a pod, an archive of a container or a pod, or an image of one:
+    /// HOST[:PORT]/NAME[:TAG][@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
     #[arg(value_name = "FROM")]
     from: PathBuf,
     /// A pod that runs, which gets the container: [NAMESPACE/]POD or the beginning of the sandbox's
     /// id. By default a new pod is made
     #[arg(long, value_name = "POD", requires = "pod_config")]
     pod: Option<String>,
-    /// The pod's configuration as JSON, in the form of crictl. By default it is made of what the
-    /// archive tells: names and namespaces
+    /// The pod's configuration as JSON, in the form of crictl. By default it is that of the record,
+    /// or made of what the archive tells: names and namespaces
     #[arg(long, value_name = "FILE")]
     pod_config: Option<PathBuf>,
-    /// The container's configuration as JSON, in the form of crictl; the image in it does not
-    /// matter. By default it is made of what the archive tells: name, mounts and hidden paths
-    #[arg(long, value_name = "FILE", conflicts_with = "mounts")]
-    container_config: Option<PathBuf>,
-    /// A path of this node for a mount of the container
+    /// A container's configuration as JSON, in the form of crictl; the image in it does not matter.
+    /// For a pod there can be one for each container. By default it is that of the record, or made
+    /// of what the archive tells: name, mounts and hidden paths
+    #[arg(long = "container-config", value_name = "FILE", conflicts_with = "mounts")]
+    container_configs: Vec<PathBuf>,
+    /// A path of this node for a mount of a container that is not in a pod's record
     #[arg(long = "mount", value_name = "PATH:CONTAINER_PATH", value_parser = mount)]
     mounts: Vec<(String, String)>,
-    /// The runtime of a new pod, by its name in the engine's configuration
-    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "pod")]
-    runtime_handler: String,
+    /// The runtime of a new pod, by its name in the engine's configuration. By default that of the
+    /// record, or the engine's own
+    #[arg(long, value_name = "NAME", conflicts_with = "pod")]
+    runtime_handler: Option<String>,
+    /// An option for the engine that restores a pod. Engines refuse options that they do not know
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
+    options: Vec<(String, String)>,
     #[command(flatten)]
     way: WayArgs,
     /// Print one JSON object on standard output
@@ -60,18 +67,86 @@ impl Restore {
         let mut steps = Steps::new();
         let engine = args.connect()?;
         let (archive, _private) = self.fetch(&engine, &from, &mut steps)?;
-        let told = Told::of(&of_container(&archive)?)?;
-        let (pod, container) = self.configs(&told)?;
-        steps.end("check");
-        self.fetch_base(&engine, &told.base, &pod)?;
-        steps.end("image");
-        let new = self.start(&engine, &archive, (pod, container), &mut steps)?;
+        let (new, pod) = match Whole::open(&archive, &self.way.beside(&from))? {
+            Some(whole) => (self.start_pod(&engine, &whole, &mut steps)?, true),
+            None => (self.start_container(&engine, &archive, &mut steps)?, false),
+        };
+        let New { sandbox, containers } = new;
         let show = self.from.display();
-        let mut facts = json!({ "sandbox": new.sandbox, "id": new.container });
+        let said = match &*containers {
+            [(name, id)] if !pod => format!("{show} runs as {name}, {id}, in {sandbox}"),
+            _ => format!("{show} runs as {sandbox}, {} containers", containers.len()),
+        };
+        let rows = containers.iter().map(|(name, id)| json!({ "name": name, "id": id }));
+        let mut facts = json!({ "sandbox": sandbox, "containers": rows.collect::<Vec<_>>() });
         steps.add_to(&mut facts);
-        let said = format!("{show} runs as {} in {}", new.container, new.sandbox);
         output.done(format!("{said}: {steps}"), facts);
         Ok(Exit::Done.into())
+    }
+
+    /// Makes a pod of a directory with a record, and lets its containers run.
+    fn start_pod(&self, engine: &Engine, whole: &Whole, steps: &mut Steps) -> Result<New, Fault> {
+        if self.pod.is_some() || !self.mounts.is_empty() {
+            let text = "--pod and --mount are for a container, and this is a pod";
+            return Err(Fault::usage(text));
+        }
+        let pod = self.pod_config.as_deref().map(read).transpose()?;
+        let mut containers = BTreeMap::new();
+        for path in &self.container_configs {
+            let config: Kept<ContainerConfig> = read(path)?;
+            containers.insert(name_in(&config)?, config);
+        }
+        let handler = self.runtime_handler.as_deref();
+        let request = whole.request(pod, containers, handler, &self.options)?;
+        let config = request.config.clone().unwrap_or_default();
+        steps.end("check");
+        for image in whole.images() {
+            fetch_base(engine, image, &config)?;
+        }
+        steps.end("image");
+        let mut undo = Undo { engine, sandbox: None, container: None, logs: None };
+        undo.logs = make_logs(&config)?;
+        let made = engine.run("making the pod", engine.client.restore_pod(request))?;
+        undo.sandbox = Some(made.pod_sandbox_id.clone());
+        steps.end("create");
+        let containers = made.restored_containers.into_iter();
+        let mut containers: Vec<_> = containers.map(|one| (one.name, one.container_id)).collect();
+        containers.sort_by_key(|(name, _)| whole.place(name));
+        for (name, id) in &containers {
+            engine.run(&format!("restoring {name}"), engine.client.start_container(id))?;
+        }
+        steps.end("start");
+        undo.keep();
+        Ok(New { sandbox: made.pod_sandbox_id, containers })
+    }
+
+    /// Makes a pod and a container of an archive, and lets the container run.
+    fn start_container(
+        &self,
+        engine: &Engine,
+        archive: &Path,
+        steps: &mut Steps,
+    ) -> Result<New, Fault> {
+        if !self.options.is_empty() {
+            let text = "--option: engines take options for pods, and not for containers";
+            return Err(Fault::usage(text));
+        }
+        let told = Told::of(&of_container(archive)?)?;
+        let (pod, container) = self.configs(&told)?;
+        steps.end("check");
+        match &*told.base {
+            "" => {}
+            base if base.starts_with("sha256:") => {
+                return Err(Fault::Failed(format!(
+                    "{}: the container's image has no name in a registry, only {base}: containerd \
+                     restores containers of images that it has pulled",
+                    self.from.display()
+                )));
+            }
+            base => fetch_base(engine, base, &pod)?,
+        }
+        steps.end("image");
+        self.start(engine, archive, (pod, container), steps)
     }
 
     /// Returns the absolute path of the archive, and the directory that holds it if it was fetched.
@@ -96,38 +171,6 @@ impl Restore {
         }
     }
 
-    /// Has the engine pull the image of the root file system.
-    ///
-    /// containerd pulls the image itself when it restores, without its settings for registries.
-    /// A pull by the settings fails here, before there is a pod.
-    fn fetch_base(
-        &self,
-        engine: &Engine,
-        base: &str,
-        pod: &Kept<PodSandboxConfig>,
-    ) -> Result<(), Fault> {
-        let from = self.from.display();
-        if base.is_empty() {
-            return Ok(());
-        }
-        if base.starts_with("sha256:") {
-            return Err(Fault::Failed(format!(
-                "{from}: the container's image has no name in a registry, only {base}: containerd \
-                 restores containers of images that it has pulled"
-            )));
-        }
-        let image = ImageSpec { image: base.to_owned(), ..ImageSpec::default() };
-        if engine.run("asking the engine", engine.client.image(image.clone()))?.is_none() {
-            let request = PullImageRequest {
-                image: Some(image),
-                auth: None,
-                sandbox_config: Some(pod.clone()),
-            };
-            engine.run(&format!("pulling {base}"), engine.client.pull_image(request))?;
-        }
-        Ok(())
-    }
-
     /// Makes or reads the configurations.
     fn configs(
         &self,
@@ -137,12 +180,13 @@ impl Restore {
             Some(path) => read(path)?,
             None => Kept::new(&told.pod()),
         };
-        let container = match &self.container_config {
-            Some(path) => read(path)?,
-            None => {
+        let container = match &*self.container_configs {
+            [path] => read(path)?,
+            [] => {
                 let given: BTreeMap<_, _> = self.mounts.iter().cloned().collect();
                 Kept::new(&told.container(&given)?)
             }
+            _ => return Err(Fault::usage("--container-config: there is one container")),
         };
         Ok((pod, container))
     }
@@ -157,6 +201,8 @@ impl Restore {
         steps: &mut Steps,
     ) -> Result<New, Fault> {
         let client = &engine.client;
+        let handler = self.runtime_handler.as_deref().unwrap_or_default();
+        let name = name_in(&container)?;
         let image = ImageSpec { image: archive.display().to_string(), ..ImageSpec::default() };
         container.overlay(&ContainerConfig { image: Some(image), ..ContainerConfig::default() });
         let mut undo = Undo { engine, sandbox: None, container: None, logs: None };
@@ -167,7 +213,7 @@ impl Restore {
                 node.find_pod(name)?.sandbox.id.clone()
             }
             None => {
-                let made = client.run_sandbox(pod.clone(), &self.runtime_handler);
+                let made = client.run_sandbox(pod.clone(), handler);
                 let made = engine.run("making the pod", made)?;
                 undo.sandbox = Some(made.clone());
                 made
@@ -181,14 +227,39 @@ impl Restore {
         engine.run("restoring the container", client.start_container(&made))?;
         steps.end("start");
         undo.keep();
-        Ok(New { sandbox, container: made })
+        Ok(New { sandbox, containers: vec![(name, made)] })
     }
 }
 
-/// What was made.
+/// A pod, and containers in it with their names and ids.
 struct New {
     sandbox: String,
-    container: String,
+    containers: Vec<(String, String)>,
+}
+
+/// Has the engine pull the image of a root file system.
+///
+/// containerd pulls the image itself when it restores, without its settings for registries. A pull
+/// by the settings fails here, before there is a pod.
+fn fetch_base(engine: &Engine, base: &str, pod: &Kept<PodSandboxConfig>) -> Result<(), Fault> {
+    let image = ImageSpec { image: base.to_owned(), ..ImageSpec::default() };
+    if engine.run("asking the engine", engine.client.image(image.clone()))?.is_some() {
+        return Ok(());
+    }
+    let sandbox_config = Some(pod.clone());
+    let request = PullImageRequest { image: Some(image), auth: None, sandbox_config };
+    engine.run(&format!("pulling {base}"), engine.client.pull_image(request))?;
+    Ok(())
+}
+
+/// The name in a container's configuration.
+fn name_in(config: &Kept<ContainerConfig>) -> Result<String, Fault> {
+    let read = config.read().map_err(|error| Fault::Failed(format!("the container: {error}")))?;
+    let name = read.metadata.unwrap_or_default().name;
+    if name.is_empty() {
+        return Err(Fault::usage("--container-config: metadata.name is missing"));
+    }
+    Ok(name)
 }
 
 /// Removes what was made, unless it is kept.

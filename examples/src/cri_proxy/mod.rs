@@ -3,13 +3,19 @@
 mod manager;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Command, FromArgMatches};
-use criu_cri::proxy::{Listening, Proxy, check};
+use criu_cri::client::Client;
+use criu_cri::engine::Criu;
+use criu_cri::pod::{Pods, Settings};
+use criu_cri::proxy::{Listening, PodAnswer, Proxy, check};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +48,12 @@ pub(crate) struct CriProxy {
     /// Ask the proxy at --listen if calls get through to its engine, and end
     #[arg(long)]
     check: bool,
+    /// The criu program that saves pods; by default the one in PATH
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "forward_only")]
+    criu: Option<PathBuf>,
+    /// The directory for notes, by which a frozen pod is thawed after a kill
+    #[arg(long, value_name = "DIR", default_value = "/run/criu-cri-proxy/state")]
+    state: PathBuf,
     /// Only pass calls on, and answer none: the program then gives up its rights
     #[arg(long)]
     forward_only: bool,
@@ -120,7 +132,11 @@ impl CriProxy {
         }
         let told = output.clone();
         let proxy = Proxy::new(&self.engine).grace(Duration::from_secs(self.grace.into()));
-        let proxy = proxy.tell(move |notice| told.say(one_line(&notice.to_string())));
+        let mut proxy = proxy.tell(move |notice| told.say(one_line(&notice.to_string())));
+        if !self.forward_only {
+            let _inside = runtime.enter();
+            proxy = proxy.answer(Arc::new(self.pods(output)?));
+        }
         output.say(one_line(&format!(
             "listens on {}, for the engine at {}",
             path.display(),
@@ -139,6 +155,24 @@ impl CriProxy {
     }
 }
 
+impl CriProxy {
+    /// Makes the answers about pods, once a pod that an earlier proxy has left frozen is thawed.
+    fn pods(&self, output: &Output) -> Result<PodAnswer, Fault> {
+        let failed = |error: &dyn std::fmt::Display| Fault::Failed(error.to_string());
+        let criu = self.criu.as_ref().map_or_else(criu_rs::Criu::new, criu_rs::Criu::at);
+        let client = Client::lazy(&self.engine).map_err(|error| failed(&error))?;
+        let mut settings = Settings::default();
+        settings.state.clone_from(&self.state);
+        let pods = Pods::new(client, Arc::new(Criu::new(criu)), settings);
+        let pods = pods.map_err(|refusal| failed(&refusal))?;
+        for recovered in pods.recover() {
+            output.say(one_line(&recovered.to_string()));
+        }
+        let told = output.clone();
+        Ok(PodAnswer::new(pods, move |line| told.say(one_line(line))))
+    }
+}
+
 /// Makes the runtime of all calls: one thread, which is the fastest for calls that are short.
 fn runtime() -> Result<Runtime, Fault> {
     let built = Builder::new_current_thread().enable_all().build();
@@ -146,9 +180,8 @@ fn runtime() -> Result<Runtime, Fault> {
 }
 
 /// Returns true if two paths lead to one file.
-fn is_same(one: &std::path::Path, other: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
     one == other || matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
@@ -158,7 +191,8 @@ fn socket_path(text: &str) -> Result<PathBuf, String> {
     if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".into()) }
 }
 
-const NAME: &str = "criu-cri-proxy";
+/// The name of the program.
+pub(crate) const NAME: &str = "criu-cri-proxy";
 
 const ABOUT: &str =
     "Stands between the kubelet and its engine, and adds checkpoints of pods to the engine.";
@@ -172,6 +206,10 @@ again, because the engine may have executed it.
 After SIGTERM the proxy takes no more calls. It waits for --grace seconds for those that run, and
 cuts off the others with UNAVAILABLE. systemd can start it by its socket and is told when it is
 ready. The log goes to standard error.
+
+CheckpointPod and RestorePod go to the engine first. The proxy answers them itself if the engine does
+not have them and is containerd with runc. Which pod is frozen is noted in --state, and the next
+start thaws it if the proxy was killed.
 
 Examples:
   criu-cri-proxy                              in front of containerd

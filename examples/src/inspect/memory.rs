@@ -15,6 +15,7 @@ use super::options::{Format, Inspect, Search};
 use crate::crit::search::{Query, write_memory};
 use crate::exit::Exit;
 use crate::shown::{Shown, write_json};
+use crate::ticking::Ticking;
 use crate::tool::Fallible;
 
 impl Inspect {
@@ -33,6 +34,8 @@ impl Inspect {
             dump(set, *pid, range.clone(), *raw, out)?;
             return Ok(Exit::Done);
         }
+        let line = Ticking::new("searching");
+        let out = &mut line.beside(out);
         if let Some(pattern) = search.as_ref().or(search_regex.as_ref()) {
             let mut query = Query::of(pattern.clone(), search_regex.is_some());
             query.pid = self.pids(place)?;

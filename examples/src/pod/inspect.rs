@@ -182,7 +182,8 @@ impl Rows {
     fn container(&mut self, container: &Container) {
         let Container { name, id, tool, image, files, labels, needs, .. } = container;
         self.0.push((String::new(), String::new()));
-        self.add("container", format!("{name}, {id}"));
+        let comma = if id.is_empty() { "" } else { ", " };
+        self.add("container", format!("{name}{comma}{id}"));
         self.tool(tool);
         let digest = if image.digest.is_empty() { "" } else { " " };
         self.add("  image", format!("{}{digest}{}", image.name, image.digest).trim());

@@ -1,7 +1,10 @@
 //! `pod`: checkpoints of pods and their records. Each subcommand has a file.
 
+mod checkpoint;
+mod engine;
 mod inspect;
 mod opened;
+mod restore;
 mod verify;
 
 use std::process::ExitCode;
@@ -23,6 +26,10 @@ pub(crate) struct PodWord {
 
 #[derive(Subcommand)]
 enum Word {
+    /// Save running containers at one moment, all or none
+    Checkpoint(Box<checkpoint::Checkpoint>),
+    /// Bring back the containers of a checkpoint, all or none
+    Restore(Box<restore::Restore>),
     /// Show what the record of a checkpoint says: pod, tools, containers, files, machine
     Inspect(inspect::Inspect),
     /// Compare a record with this machine and with its files
@@ -31,9 +38,13 @@ enum Word {
 
 impl Tool for PodWord {
     const WORD: &'static str = "pod";
-    const ABOUT: &'static str = "Looks into checkpoints of pods.";
+    const ABOUT: &'static str =
+        "Saves and brings back the containers of pods, and looks into their checkpoints.";
     const MORE: &'static str = "\
 Examples:
+  criu-rs pod checkpoint shop --container web=4f1e --container db=77a0 --option tcp=established
+  criu-rs pod restore shop --container web=/run/b/web --container db=/run/b/db --option tcp=established
+  criu-rs pod checkpoint vm --engine runsc --sandbox 9c2d --container web=4f1e
   criu-rs pod inspect /var/lib/checkpoints/shop
   criu-rs pod inspect shop.tar --json | jq -r '.record.containers[].tool'
   criu-rs pod verify /var/lib/checkpoints/shop
@@ -48,9 +59,11 @@ Exit status:
   2  wrong usage
   4  stopped by Ctrl-C or SIGTERM";
 
-    fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
+    fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         self.keys.hold()?;
         match self.word {
+            Word::Checkpoint(checkpoint) => checkpoint.run(name),
+            Word::Restore(restore) => restore.run(name),
             Word::Inspect(inspect) => inspect.run(),
             Word::Verify(verify) => verify.run(),
         }

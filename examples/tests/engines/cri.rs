@@ -69,7 +69,7 @@ fn moves(bed: &Bed) {
     );
     let log = PathBuf::from("/var/log/pods/tests_web_web-uid/c.log");
     counts_on(&node.path(&log), counted);
-    let root = two.bundle(restored["id"].as_str().unwrap()).join("rootfs");
+    let root = two.bundle(restored["containers"][0]["id"].as_str().unwrap()).join("rootfs");
     let passwd = fs::read_to_string(root.join("etc/passwd")).unwrap();
     assert!(passwd.ends_with("changed\n"), "{passwd}");
     eprintln!("{saved}\n{restored}");
@@ -144,7 +144,7 @@ fn refusals(bed: &Bed) {
     let listed = json(cri(&["list", "--json"]));
     let row = listed["pods"].as_array().unwrap().iter().find(|row| row["name"] == "again").unwrap();
     assert_eq!(row["id"], restored["sandbox"], "{listed}");
-    assert_eq!(row["containers"][0]["id"], restored["id"], "{listed}");
+    assert_eq!(row["containers"][0]["id"], restored["containers"][0]["id"], "{listed}");
 }
 
 fn steps(facts: &Value) -> Vec<&str> {

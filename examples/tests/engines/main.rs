@@ -8,6 +8,7 @@
 mod containerd;
 mod cri;
 mod podman;
+mod pods;
 mod proxy;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ pub type Case = criu_lab::containers::Case<Pid, Criu>;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let suite = Suite {
-        tests: [podman::TESTS, containerd::TESTS, cri::TESTS, proxy::TESTS].concat(),
+        tests: [podman::TESTS, containerd::TESTS, cri::TESTS, pods::TESTS, proxy::TESTS].concat(),
         criu: |path| Criu::at(path),
         version: |criu| criu.version().map_err(|error| error.to_string()),
     };

@@ -1,5 +1,6 @@
 //! `criu-cri-proxy` between containerd and a client of grpcio.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
@@ -100,8 +101,13 @@ fn ordinary_calls(bed: &Bed) {
     for number in 0..MANY {
         create(&mut proxied, &format!("many-{number}"), ECHO);
     }
-    let listed = same(&mut direct, &mut proxied, "ListContainers", &json!({}));
-    assert_eq!(listed.done()["containers"].as_array().unwrap().len(), MANY + 1);
+    // containerd lists them in an order that changes.
+    let [one, other] = [&mut direct, &mut proxied].map(|client| {
+        let answer = client.call("ListContainers", json!({})).done().clone();
+        let containers = answer["containers"].as_array().unwrap().iter();
+        containers.map(Value::to_string).collect::<BTreeSet<_>>()
+    });
+    assert_eq!((one.len(), &one), (MANY + 1, &other));
 
     unchanged(&mut direct, &mut proxied, (&sandbox, &id), &image);
 
@@ -145,8 +151,8 @@ fn unchanged(direct: &mut Outside, proxied: &mut Outside, of: (&str, &str), imag
 
 /// The same call of both clients, with the same outcome to the byte.
 ///
-/// The engine writes maps in an order that changes. So the calls are repeated until they have the
-/// same order, and their answers are the same without it in any case.
+/// containerd writes lists and maps in an order that changes. So the calls are repeated until both
+/// have the same order.
 #[track_caller]
 fn same(direct: &mut Outside, proxied: &mut Outside, method: &str, request: &Value) -> Outcome {
     for _ in 0..TRIES {
@@ -155,7 +161,6 @@ fn same(direct: &mut Outside, proxied: &mut Outside, method: &str, request: &Val
         if direct.all() == proxied.all() {
             return proxied;
         }
-        assert_eq!(direct.all()["answer"], proxied.all()["answer"], "{method} {request}");
         assert_eq!(direct.code(), proxied.code(), "{method} {request}");
         assert_eq!(direct.text(), proxied.text(), "{method} {request}");
     }
@@ -245,8 +250,8 @@ fn restarts(bed: &Bed) {
 const ECHO: &[&str] =
     &["/bin/sh", "-c", "echo started; while read x; do echo \"got: $x\"; done; sleep 1000"];
 
-/// Calls until two maps of few entries have had the same order.
+/// Calls until two lists of few entries have had the same order.
 const TRIES: usize = 100;
 
 /// Containers of a long list.
-const MANY: usize = 50;
+const MANY: usize = 30;

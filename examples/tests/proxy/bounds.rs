@@ -15,7 +15,7 @@ use crate::passing::text;
 
 #[test]
 fn what_is_no_http2_is_turned_away() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     let answer = |bytes: &[u8]| {
         let mut stream = connect(proxy.socket());
@@ -49,7 +49,7 @@ fn what_is_no_http2_is_turned_away() {
 /// More connections than there is room for say nothing. One that trickles ends soon.
 #[test]
 fn silent_connections_give_way() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     let mut runs = Outside::new(proxy.socket());
     let call = runs.begin("/test.Engine/Sleep", text("3"), &Asked::default());
@@ -77,7 +77,7 @@ fn silent_connections_give_way() {
 /// A client that has asked for much is stopped. The engine, the proxy and other clients go on.
 #[test]
 fn a_client_that_does_not_read_holds_up_nobody() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     still_answers(&proxy);
     let before = proxy.memory();

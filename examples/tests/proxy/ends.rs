@@ -13,7 +13,7 @@ use crate::{PROGRAM, Scene};
 
 #[test]
 fn an_engine_that_is_started_again_is_found_again() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     let mut client = Outside::new(proxy.socket());
     client.call("Version", json!({})).done();
@@ -49,7 +49,7 @@ fn an_engine_that_is_started_again_is_found_again() {
 /// Calls that run have time to end. Then they are cut off.
 #[test]
 fn the_proxy_ends_in_order() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&["--grace", "3"]);
     let socket = proxy.socket().to_owned();
     let mut client = Outside::new(&socket);

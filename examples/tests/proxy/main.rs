@@ -30,7 +30,7 @@ pub struct Scene {
 
 impl Scene {
     /// An engine that listens in a new folder.
-    pub fn new() -> Self {
+    pub fn lay() -> Self {
         needs_root();
         let folder = Short::folder();
         let engine = Some(OutsideEngine::start(&folder.join("engine.sock")));

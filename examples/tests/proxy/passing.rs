@@ -8,7 +8,7 @@ use crate::Scene;
 
 #[test]
 fn calls_and_answers_pass_unchanged() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     let [direct, proxied] = [&scene.engine_socket(), proxy.socket()].map(|socket| {
         let mut client = Outside::new(socket);
@@ -56,7 +56,7 @@ fn outcomes(client: &mut Outside) -> Vec<(&'static str, Outcome)> {
 /// by `kill -9` of the client.
 #[test]
 fn a_call_that_is_given_up_ends_at_the_engine() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     let mut client = Outside::new(proxy.socket());
     let id = client.begin("/test.Engine/Sleep", text("30"), &Asked::default());
@@ -117,7 +117,7 @@ fn plain(text: &str) -> Vec<u8> {
         let digits: Vec<usize> = digits.collect();
         let number = digits.iter().fold(0, |number, digit| number << 6 | digit);
         let number = number << (6 * (4 - digits.len()));
-        let three = [number >> 16, number >> 8, number].map(|byte| (byte & 255) as u8);
+        let [_, three @ ..] = u32::try_from(number).unwrap().to_be_bytes();
         bytes.extend(&three[..digits.len() - 1]);
     }
     bytes

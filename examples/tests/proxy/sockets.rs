@@ -15,7 +15,7 @@ use crate::ends::check;
 
 #[test]
 fn a_socket_that_is_taken_stays_and_one_that_was_left_goes() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let socket = scene.folder.join("cri.sock");
     let refused = || {
         let output = scene.command().stdin(Stdio::null()).output().unwrap();
@@ -60,7 +60,7 @@ fn a_socket_that_is_taken_stays_and_one_that_was_left_goes() {
 
 #[test]
 fn another_user_is_turned_away() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let proxy = scene.proxy(&[]);
     fs::set_permissions(scene.folder.path(), Permissions::from_mode(0o755)).unwrap();
     // A client in the language of the tests is enough: the connection itself is what is refused.
@@ -86,7 +86,7 @@ fn another_user_is_turned_away() {
 /// systemd makes the socket, hands it over, and is told when the proxy is ready and when it ends.
 #[test]
 fn a_service_manager_hands_over_the_socket() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let [socket, told, log] = ["cri.sock", "notify", "log"].map(|name| scene.folder.join(name));
     let notices = UnixDatagram::bind(&told).unwrap();
     notices.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -117,7 +117,7 @@ fn a_service_manager_hands_over_the_socket() {
 /// Without answers of its own the program gives up its rights, and still finds a new engine.
 #[test]
 fn a_proxy_that_only_passes_calls_on_is_confined() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::lay();
     let proxy = scene.proxy(&["--forward-only"]);
     proxy.says("confined: no capabilities");
     let status = fs::read_to_string(format!("/proc/{}/status", proxy.id())).unwrap();
@@ -137,7 +137,7 @@ fn a_proxy_that_only_passes_calls_on_is_confined() {
 /// The words of the client that people call by hand.
 #[test]
 fn the_client_has_words_for_people() {
-    let scene = Scene::new();
+    let scene = Scene::lay();
     let output = client(&scene.engine_socket(), &["call", "Version"]).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "{\"version\": \"0.1.0\"}\n");
     let output = client(&scene.engine_socket(), &["call", "CheckpointPod", "{}"]).output().unwrap();

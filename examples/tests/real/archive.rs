@@ -74,6 +74,11 @@ fn honest(lab: &Lab) {
         assert!(
             Command::new("sha256sum").args(check).current_dir(&lab.dir).status().unwrap().success()
         );
+        let whole = archive(lab, &["verify", "--json", name]).json();
+        assert_eq!((&whole["count"], &whole["bytes"]), (&members.len().into(), &json["bytes"]));
+        let shown = archive(lab, &["verify", name]).out;
+        assert!(shown.contains("is whole: "), "{shown}");
+        assert!(shown.ends_with("; there are no digests in it\n"), "{shown}");
         let shown = archive(lab, &["list", name]).out;
         assert!(
             shown.contains(" checkpoint/\n") && shown.contains("    inventory.img\n"),

@@ -394,19 +394,27 @@ fn killed(lab: &Lab) {
     let coordinator = Coordinator::start(lab, &[]);
     let target = counting(lab, "count", &["count"]);
     let other = counting(lab, "other-count", &["count"]);
+    let third = ["coordinator", "join", "--coordinator", &coordinator.address, "-i", "C"];
     let mut dump = member(lab, &coordinator, &target, "A", "B").spawn().unwrap();
     let waits = thread::scope(|scope| {
         let waits = scope.spawn(|| run(member(lab, &coordinator, &other, "B", "A:C")));
-        // Both wait for a third member.
-        let joins = |line: &str| line.contains("criu");
-        assert!(soon(|| fs::read_dir(lab.path("A")).is_ok_and(|dir| dir.count() > 0)) || joins(""));
+        lab.done(&[&third[..], &["--action", "pre-dump"]].concat());
+        // Both are saved and stand still, and wait for the third member.
+        let stands_still = |target: &Target| {
+            let before = target.count();
+            thread::sleep(Duration::from_millis(50));
+            target.count() == before
+        };
+        assert!(soon(|| stands_still(&target) && stands_still(&other)));
+        let is_saved =
+            |id| criu_lab::names(lab.path(id)).iter().any(|name| name == "inventory.img");
+        assert!(soon(|| is_saved("A") && is_saved("B")));
         thread::sleep(Duration::from_millis(200));
         dump.kill().unwrap();
         dump.wait().unwrap();
         waits.join().unwrap()
     });
-    waits.fails(1, &["failed: A: its connection has ended while it waited at pre-dump"]);
-    assert!(soon(|| target.state().is_some()));
+    waits.fails(1, &["failed: A: its connection has ended while it waited at post-dump"]);
     target.goes_on();
     runs_on(lab, &other, "B");
     coordinator.stop();

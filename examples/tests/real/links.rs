@@ -242,7 +242,13 @@ fn man(lab: &Lab) {
     let dir = lab.dir("man1");
     lab.done(&["man", &dir]);
     let pages = names(&dir);
-    for page in ["criu-rs.1", "criu-rs-dump.1", "criu-rs-crit.1", "criu-rs-crit-search.1"] {
+    for page in [
+        "criu-rs.1",
+        "criu-cri-proxy.1",
+        "criu-rs-dump.1",
+        "criu-rs-crit.1",
+        "criu-rs-crit-search.1",
+    ] {
         assert!(pages.contains(&page.to_owned()), "no {page}: {pages:?}");
     }
     for page in &pages {

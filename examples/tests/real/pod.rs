@@ -14,6 +14,7 @@ use crate::lab::{Lab, TestFn, run};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_pod_s_record_is_shown_and_compared", shown_and_compared),
+    ("the_head_of_a_checkpoint_of_gvisor_is_shown", head),
     ("wrong_uses_of_pod_words_are_told", wrong),
 ];
 
@@ -130,6 +131,42 @@ fn shown_and_compared(lab: &Lab) {
     let tool = format!("criu={}", lab.criu.display());
     let ran = run(without().args(["--tool", &tool]));
     assert_eq!((ran.code, &*ran.out), (Some(0), "nothing stands against a restore here\n"));
+}
+
+/// The head of a state file of gVisor, made by its description. Tests of the engines have real ones.
+fn head(lab: &Lab) {
+    let directory = PathBuf::from(lab.dir("gvisor"));
+    let map = br#"{"compression":"none","container_count":"2","x":"\u001b[2J"}"#;
+    let head = [&b"gVisorSF"[..], &(map.len() as u64).to_be_bytes(), map, b"state"].concat();
+    fs::write(directory.join("checkpoint.img"), head).unwrap();
+    let holder = Holder::open(&directory).unwrap();
+    let mut record = Record::new("test 1");
+    let tool = Tool::new(ToolKind::Runsc, "0.0~20240729.0");
+    record.containers = ["web", "db"].map(|name| Container::new(name, name, tool.clone())).into();
+    let measured = File::measured(&holder, "checkpoint.img", Role::Image, UNWATCHED);
+    record.files.push(measured.unwrap());
+    record.state = State::Complete;
+    record.write(&directory).unwrap();
+    let shown = lab.done(&["pod", "inspect", "gvisor"]).out;
+    let expected =
+        "\nhead          checkpoint.img\n  of          runsc\n  says        compression: none\n";
+    assert!(shown.contains(expected), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    let json = lab.done(&["pod", "inspect", "gvisor", "--json"]).json();
+    assert_eq!(
+        (&json["heads"][0]["tool"], json["heads"].as_array().unwrap().len()),
+        (&"runsc".into(), 1)
+    );
+    let tool = format!("runsc={}", criu_lab::place::runsc().display());
+    lab.done(&["pod", "verify", "gvisor", "--tool", &tool]);
+    // Only the very version restores it.
+    record.containers[1].tool.version = "0.0~20230101.0".to_owned();
+    record.write(&directory).unwrap();
+    let ran = lab.run(&["pod", "verify", "gvisor", "--tool", &tool]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let said = "error: container db: runsc 0.0~20230101.0 made the checkpoint, 0.0~20240729.0 is \
+                here; exactly that version is wanted\n    do: install runsc 0.0~20230101.0\n";
+    assert!(ran.out.starts_with(said), "{ran:?}");
 }
 
 fn wrong(lab: &Lab) {

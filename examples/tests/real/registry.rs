@@ -29,6 +29,7 @@ fn trip(lab: &Lab) {
     let size = fs::metadata(&archive).unwrap().len();
     let pushed = json(&lab.done(&["push", "--json", &archive, &name]).out);
     assert_eq!((pushed["sent"].as_u64(), pushed["bytes"].as_u64()), (Some(size), Some(size)));
+    assert_eq!(pushed["path"], *archive);
     let again = json(&lab.done(&["push", "--json", &archive, &name]).out);
     assert_eq!(again["sent"].as_u64(), Some(0), "{again}");
     assert_eq!(again["reference"], pushed["reference"]);

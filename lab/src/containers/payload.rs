@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::filter;
 use crate::payload::{Counter, Pattern};
+use crate::talk::talk;
 
 /// Runs a payload; it ends when it is killed.
 pub(super) fn run(words: &[String]) {
@@ -100,6 +101,8 @@ pub(super) fn run(words: &[String]) {
                 fs::write(&seen, words.join(" ")).unwrap();
             });
         }
+        // `serve PORT` or `ask PORT`.
+        "talk" => talk(&count.counter, &rest[0], rest[1].parse().unwrap()),
         other => panic!("no payload {other}"),
     }
 }

@@ -246,8 +246,8 @@ impl Drop for PodHandle<'_> {
     }
 }
 
-/// Makes a folder with the plugin of networks, which leaves a pod's network empty, and says that
-/// the pod has an address.
+/// Makes a folder with the plugin of networks, which gives a pod's network a loopback and nothing
+/// else, and says that the pod has an address.
 fn give_networks(dir: &Path) {
     fs::create_dir_all(dir.join("plugins")).unwrap();
     let list = r#"{"cniVersion": "1.0.0", "name": "empty", "plugins": [{"type": "empty"}]}"#;
@@ -256,6 +256,7 @@ fn give_networks(dir: &Path) {
 if [ "$CNI_COMMAND" = VERSION ]; then
     echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0"]}'
 elif [ "$CNI_COMMAND" = ADD ]; then
+    nsenter --net="$CNI_NETNS" ip link set lo up
     echo '{"cniVersion": "1.0.0", "interfaces": [{"name": "'$CNI_IFNAME'", "sandbox": "'$CNI_NETNS'"}],
         "ips": [{"address": "10.9.0.2/24", "interface": 0}]}'
 fi
@@ -267,7 +268,8 @@ fi
     }
 }
 
-/// The configuration: the settings that such a machine needs.
+/// The configuration: the settings that such a machine needs, and two runtimes. An annotation names
+/// a file of CRIU's options to `runc`, and none does to `plain`.
 fn config(dir: &Path, pause: &str) -> String {
     let (root, cni) = (dir.join("root"), dir.join("cni"));
     let runc = unpacked("sbin/runc");
@@ -292,7 +294,13 @@ bin_dirs = ["{cni}/plugins"]
 conf_dir = "{cni}"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+container_annotations = ["org.criu.config"]
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+BinaryName = "{runc}"
+SystemdCgroup = false
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.plain]
+runtime_type = "io.containerd.runc.v2"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.plain.options]
 BinaryName = "{runc}"
 SystemdCgroup = false
 "#,

@@ -25,6 +25,33 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// A client whose calls are measured. They have empty messages.
+pub struct Caller(Connection);
+
+impl Caller {
+    /// Connects to the server at a socket.
+    ///
+    /// # Errors
+    /// If no server is there, or it does not speak HTTP/2.
+    pub fn new(socket: &Path) -> Result<Self, String> {
+        Connection::new(socket).map(Self)
+    }
+
+    /// Calls a method, and passes over the answer.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn call(&self, method: &str) -> Result<(), Refusal> {
+        self.0.call(method, &())
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller")
+    }
+}
+
 /// A connection to a server.
 pub(super) struct Connection {
     runtime: Runtime,

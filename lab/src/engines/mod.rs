@@ -15,7 +15,7 @@ mod workload;
 
 pub use containerd::{Containerd, ContainerdWanted, PodHandle};
 pub use cri::{Container, PodNetwork, State};
-pub use grpc::Refusal;
+pub use grpc::{Caller, Refusal};
 pub use node::Node;
 pub use outside::{Asked, Outcome, Outside, OutsideEngine, client};
 pub use podman::Podman;

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use criu_images::Severity;
 
+use super::place;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::file::File;
 use crate::record::finding::{About, Finding};
 use crate::record::holder::Holder;
-use crate::record::{RECORD, Record};
+use crate::record::{Container, RECORD, Record};
 use crate::watch::Watch;
 
 pub(super) fn look(record: &Record, holder: &Holder, watch: Watch<'_>) -> Result<Vec<Finding>> {
@@ -25,6 +26,11 @@ pub(super) fn look(record: &Record, holder: &Holder, watch: Watch<'_>) -> Result
             Err(error) => findings.add(Severity::Error, &file.path, error.kind().to_string()),
         }
         before = before.saturating_add(file.size.unwrap_or(0));
+    }
+    let is_bare = |container: &&Container| container.files.is_empty();
+    let bare: Vec<&Container> = record.containers.iter().filter(is_bare).collect();
+    if record.files.is_empty() && !bare.is_empty() {
+        findings.add(Severity::Warning, &place(bare), "the record names no file of it".to_owned());
     }
     match holder.files() {
         Err(error) => {

@@ -1,14 +1,16 @@
 //! Checkpoints by CRIU: all containers at one moment, in runc's form.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use criu_images::ImageSet;
 use criu_images::edit::{Edit, edit_directory, unmarked};
 use criu_rs::oci::{Cgroups, Container, ContainerDump};
-use criu_rs::{AfterDump, HookResult, Pod, PodHooks};
+use criu_rs::{AfterDump, Pod};
 
 use super::options::{self, LAZY_MARKS};
-use crate::engine::control::{After, Control, Moments};
+use super::told::Told;
+use crate::engine::control::{After, Control};
 use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
 use crate::engine::options::Options;
@@ -58,7 +60,8 @@ pub(super) fn checkpoint(
     if let Some(cancel) = control.cancel {
         pod = pod.cancel(cancel);
     }
-    let dumped = pod.dump(criu, &mut Told(control.moments))?;
+    let mut told = Told::new(control);
+    let dumped = pod.dump(criu, &mut told).map_err(|error| told.reason(error))?;
     if options.is_on(LAZY_MARKS) {
         mark(&folders)?;
     }
@@ -87,7 +90,13 @@ fn dump(
         After::Resume => AfterDump::LeaveRunning,
         After::Stop => AfterDump::Kill,
     });
-    Ok((options::on_dump(dump, options), freezer))
+    let mut dump = options::on_dump(dump, options);
+    if let Some(deadline) = control.deadline {
+        // A criu that does not answer is ended soon, so that the containers run on at the deadline.
+        let left = deadline.saturating_duration_since(Instant::now());
+        dump = dump.grace((left / 10).min(GRACE));
+    }
+    Ok((dump, freezer))
 }
 
 /// Returns the directory of the pod's freezer, if the pod has a cgroup of its own.
@@ -119,18 +128,8 @@ fn mark(folders: &Folders) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Hands the moments of a pod on.
-struct Told<'a>(&'a dyn Moments);
-
-impl PodHooks for Told<'_> {
-    fn frozen(&mut self) -> HookResult {
-        self.0.frozen()
-    }
-
-    fn saved(&mut self) -> HookResult {
-        self.0.saved()
-    }
-}
+/// Longest time that a dump which is stopped may take to undo its work by itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The configuration file that runc gives CRIU.
 pub(super) const RUNC_CONFIG: &str = "/etc/criu/runc.conf";

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod options;
 mod restore;
+mod told;
 
 use std::path::Path;
 

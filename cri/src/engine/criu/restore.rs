@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use criu_archive::record::Record;
+use criu_rs::PodRestore;
 use criu_rs::oci::{Container, ContainerRestore};
-use criu_rs::{HookResult, PodHooks, PodRestore};
 
 use super::checkpoint::RUNC_CONFIG;
 use super::options;
-use crate::engine::control::{Control, Moments};
+use super::told::Told;
+use crate::engine::control::Control;
 use crate::engine::error::EngineError;
 use crate::engine::options::Options;
 use crate::engine::outcome::Started;
@@ -48,7 +49,8 @@ pub(super) fn restore(
     if let Some(cancel) = control.cancel {
         pod = pod.cancel(cancel);
     }
-    let restored = pod.restore(criu, &mut Told(control.moments))?;
+    let mut told = Told::new(control);
+    let restored = pod.restore(criu, &mut told).map_err(|error| told.reason(error))?;
     let restored = restored.containers.into_iter().zip(&into.containers);
     Ok(restored
         .map(|((name, restored), target)| Started {
@@ -71,13 +73,4 @@ fn prepare<'a>(
     let container = Container::open(&target.bundle)?.default_config_file(RUNC_CONFIG);
     let restore = container.restore(images)?.prepare(state)?;
     Ok(options::on_restore(restore.stdio([null; 3]), options))
-}
-
-/// Hands the moments of a pod on.
-struct Told<'a>(&'a dyn Moments);
-
-impl PodHooks for Told<'_> {
-    fn restored(&mut self) -> HookResult {
-        self.0.restored()
-    }
 }

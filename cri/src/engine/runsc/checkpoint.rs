@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::errno::Errno;
 
 use super::command::words;
-use super::{FOLDER, Runsc, options, state_file};
+use super::state::State;
+use super::{FOLDER, Runsc, end, options, state_file};
 use crate::engine::control::{After, Control};
 use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
@@ -58,11 +59,7 @@ impl Runsc {
     }
 
     /// Finds the sandbox of a subject, which has to name everything that runs in it.
-    fn sandbox_of(
-        &self,
-        what: &Subject,
-        control: &Control<'_>,
-    ) -> Result<super::state::State, EngineError> {
+    fn sandbox_of(&self, what: &Subject, control: &Control<'_>) -> Result<State, EngineError> {
         let named: BTreeSet<&str> = what.containers.iter().map(|one| one.id.as_str()).collect();
         let id = match (&what.sandbox, what.containers.as_slice()) {
             (Some(sandbox), _) => &sandbox.id,
@@ -114,11 +111,11 @@ impl Paused<'_> {
         resumed
     }
 
-    /// Ends all containers of the sandbox before they run on.
-    fn end(self, sandbox: &super::state::State) -> Result<(), EngineError> {
+    /// Ends all containers of the sandbox before they run on, and waits until they have ended.
+    fn end(self, sandbox: &State) -> Result<(), EngineError> {
         let Some(pid) = sandbox.pid() else { return Ok(()) };
-        kill(nix::unistd::Pid::from_raw(pid.as_raw()), Signal::SIGKILL)
-            .map_err(|errno| EngineError::io("end the sandbox of", self.sandbox)(errno.into()))?;
+        let failed = |errno: Errno| EngineError::io("end the sandbox", self.sandbox)(errno.into());
+        end::end(pid).map_err(failed)?;
         std::mem::forget(self);
         Ok(())
     }

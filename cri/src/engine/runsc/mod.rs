@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod command;
+mod end;
 mod options;
 mod restore;
 mod state;
@@ -23,7 +24,9 @@ use super::subject::{Place, Subject};
 /// gVisor's `runsc`, which saves all containers of a sandbox into one folder, `sandbox`.
 ///
 /// A checkpoint pauses the sandbox, has runsc save it, and resumes it or ends it. A sandbox whose
-/// checkpoint fails is resumed. runsc makes a checkpoint of everything in the sandbox at once, and
+/// checkpoint fails is resumed. After [`After::Stop`](super::After::Stop) runsc still calls the
+/// sandbox paused, because its process was killed in that state: remove it with `runsc delete
+/// --force`. runsc makes a checkpoint of everything in the sandbox at once, and
 /// has no way to leave a container out.
 ///
 /// The version of runsc, its platform and the features of the processor have to be those of the

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use criu_archive::record::Record;
 
 use super::command::words;
-use super::{FOLDER, Runsc, options, state_file};
+use super::{FOLDER, Runsc, end, options, state_file};
 use crate::engine::control::Control;
 use crate::engine::error::EngineError;
 use crate::engine::options::Options;
@@ -72,6 +72,11 @@ impl Drop for Made<'_> {
     fn drop(&mut self) {
         let deadline = Instant::now().checked_add(REMOVAL_TIME);
         let control = Control { deadline, ..Control::default() };
+        // A sandbox that waits for the rest of its containers takes no commands.
+        let sandbox = self.ids.first().and_then(|id| self.runsc.state(id, &control).ok());
+        if let Some(pid) = sandbox.and_then(|sandbox| sandbox.pid()) {
+            let _ = end::end(pid);
+        }
         for id in self.ids.iter().rev() {
             let _ = self.runsc.call(&["delete", "--force", id], &control);
         }

@@ -48,6 +48,37 @@ pub struct Stored {
     pub engine: &'static str,
 }
 
+impl Stored {
+    /// Reads the metadata of an archive.
+    pub(in crate::kubelet) fn read(file: File, written: (i64, i64)) -> Result<Self, String> {
+        let said = |error: criu_archive::Error| short(&error.kind().to_string());
+        let blob = Blob::try_from(file).map_err(|error| error.to_string())?;
+        let archive = Archive::new("archive", blob).map_err(said)?;
+        if archive.sets().next().is_none() {
+            return Err("has no images".to_owned());
+        }
+        let top = archive.folder("");
+        let metadata = Metadata::of("archive", &top);
+        let identity = metadata.identity().map_err(said)?;
+        let names = [&identity.namespace, &identity.pod, &identity.container];
+        if names.iter().any(|name| name.is_empty()) {
+            return Err("names no container of a pod".to_owned());
+        }
+        let container = Container::new(names[0], names[1], names[2])
+            .map_err(|_| "names a container that Kubernetes does not allow".to_owned())?;
+        let checkpointed = metadata.config().map_err(said)?.and_then(|config| config.checkpointed);
+        // A time that is still to come would make the archive the newest for ever.
+        let now = Time::from(std::time::SystemTime::now());
+        let checkpointed = checkpointed.filter(|time| !time.is_zero() && *time <= now);
+        Ok(Self {
+            container,
+            pod_uid: identity.pod_uid,
+            time: checkpointed.unwrap_or_else(|| time(written).min(now)),
+            engine: metadata.engine().map_err(said)?.word(),
+        })
+    }
+}
+
 /// Properties of a file that tell if it is still the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Mark {
@@ -129,36 +160,7 @@ fn look(directory: &OwnedFd, entry: &Entry) -> Result<Stored, String> {
     if Mark::new(&stat) != entry.mark {
         return Err("has changed while it was looked at".to_owned());
     }
-    stored(File::from(file), (stat.st_mtime, stat.st_mtime_nsec))
-}
-
-/// Reads the metadata of an archive.
-pub(super) fn stored(file: File, written: (i64, i64)) -> Result<Stored, String> {
-    let said = |error: criu_archive::Error| short(&error.kind().to_string());
-    let blob = Blob::try_from(file).map_err(|error| error.to_string())?;
-    let archive = Archive::new("archive", blob).map_err(said)?;
-    if archive.sets().next().is_none() {
-        return Err("has no images".to_owned());
-    }
-    let top = archive.folder("");
-    let metadata = Metadata::of("archive", &top);
-    let identity = metadata.identity().map_err(said)?;
-    let names = [&identity.namespace, &identity.pod, &identity.container];
-    if names.iter().any(|name| name.is_empty()) {
-        return Err("names no container of a pod".to_owned());
-    }
-    let container = Container::new(names[0], names[1], names[2])
-        .map_err(|_| "names a container that Kubernetes does not allow".to_owned())?;
-    let checkpointed = metadata.config().map_err(said)?.and_then(|config| config.checkpointed);
-    // A time that is still to come would make the archive the newest for ever.
-    let now = Time::from(std::time::SystemTime::now());
-    let checkpointed = checkpointed.filter(|time| !time.is_zero() && *time <= now);
-    Ok(Stored {
-        container,
-        pod_uid: identity.pod_uid,
-        time: checkpointed.unwrap_or_else(|| time(written).min(now)),
-        engine: metadata.engine().map_err(said)?.word(),
-    })
+    Stored::read(File::from(file), (stat.st_mtime, stat.st_mtime_nsec))
 }
 
 /// Names of a directory in their order.

@@ -1,0 +1,49 @@
+//! The moments of a pod, handed on to the caller.
+
+use criu_rs::{HookResult, PodError, PodHooks};
+
+use crate::engine::control::Control;
+use crate::engine::error::EngineError;
+
+/// Hands the moments of a pod on. CRIU's own limit counts from its start only.
+pub(super) struct Told<'a> {
+    control: &'a Control<'a>,
+    /// The reason, if the operation has to end.
+    end: Option<EngineError>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(control: &'a Control<'a>) -> Self {
+        Self { control, end: None }
+    }
+
+    /// Returns the reason why the operation did not come to its end.
+    pub(super) fn reason(&mut self, error: PodError) -> EngineError {
+        self.end.take().unwrap_or_else(|| error.into())
+    }
+
+    fn go_on(&mut self) -> HookResult {
+        self.control.left().map(drop).map_err(|end| {
+            let why = end.to_string();
+            self.end = Some(end);
+            why.into()
+        })
+    }
+}
+
+impl PodHooks for Told<'_> {
+    fn frozen(&mut self) -> HookResult {
+        self.control.moments.frozen()?;
+        self.go_on()
+    }
+
+    fn saved(&mut self) -> HookResult {
+        self.control.moments.saved()?;
+        self.go_on()
+    }
+
+    fn restored(&mut self) -> HookResult {
+        self.control.moments.restored()?;
+        self.go_on()
+    }
+}

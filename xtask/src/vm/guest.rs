@@ -42,7 +42,7 @@ pub(super) const GUESTS: &[Guest] = &[
         is_old: false,
         arguments: "security=selinux enforcing=1",
         tests: &["selinux"],
-        containers: &["selinux"],
+        containers: &[],
         criu: None,
         is_usual: true,
     },

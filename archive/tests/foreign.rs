@@ -1,5 +1,5 @@
-//! Heads of files that other tools have really written. gVisor's are tested where its runsc runs, in
-//! `cri/tests/engine`.
+//! Heads of files that other tools have really written. gVisor's are tested where its runsc runs,
+//! in `cri/tests/engine`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -106,8 +106,8 @@ impl<'b> Scene<'b> {
     fn last(&self, pod: &str, name: &str) -> u64 {
         let log = self.bed.dir.join(pod).join(format!("{name}.log"));
         let text = fs::read_to_string(log).unwrap_or_default();
-        let numbers = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok());
-        numbers.last().unwrap_or(0)
+        let mut numbers = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok());
+        numbers.next_back().unwrap_or(0)
     }
 
     /// Waits until both containers count on, beyond a number. Returns the smaller of their numbers.

@@ -139,7 +139,8 @@ fn shown_and_compared(lab: &Lab) {
     assert_eq!((ran.code, &*ran.out), (Some(0), "nothing stands against a restore here\n"));
 }
 
-/// The head of a state file of gVisor, made by its description. Tests of the engines have real ones.
+/// The head of a state file of gVisor, made by its description. Tests of the engines have real
+/// ones.
 fn head(lab: &Lab) {
     let directory = PathBuf::from(lab.dir("gvisor"));
     let map = br#"{"compression":"none","container_count":"2","x":"\u001b[2J"}"#;

@@ -55,7 +55,8 @@ impl Machine {
             let program = crius.join(program.strip_prefix(&link)?);
             let suite = program.ancestors().nth(3).unwrap_or(&program);
             fs::create_dir_all(place(suite))?;
-            // Older packages still have libraries in /lib; crun loads libcriu, in the folder `link`.
+            // Older packages still have libraries in /lib; crun loads libcriu, in the folder
+            // `link`.
             for folder in ["usr", "lib", "link"].map(|folder| suite.join(folder)) {
                 if folder.exists() {
                     process::read(Command::new("cp").arg("-a").arg(&folder).arg(place(suite)))?;

@@ -143,7 +143,7 @@ fn fails(scene: &mut Scene<'_>, restore: &Value) {
     let first = json!({"containerId": made.done()["restoredContainers"][0]["containerId"]});
     let refused = scene.ask("StartContainer", first);
     assert_ne!(refused.code(), "OK", "{refused:?}");
-    for wanted in ["criu failed", "payload", "size"] {
+    for wanted in ["criu failed", "has changed since the dump (payload)", "bad size"] {
         assert!(refused.text().contains(wanted), "{wanted}: {refused:?}");
     }
     for method in ["StopPodSandbox", "RemovePodSandbox"] {

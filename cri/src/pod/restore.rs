@@ -17,7 +17,7 @@ use super::criu_options::{CRIU_CONFIG, CriuOptions, OptionsFile, Way};
 use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
 use super::refusal::{Refusal, go_on};
 use super::starts::NewPod;
-use super::state_dir::{StateDir, is_clean};
+use super::state_dir::is_clean;
 use crate::client::Client;
 use crate::engine::{Options, Phase};
 use crate::error::{Code, Error};
@@ -81,7 +81,7 @@ impl Pods {
             client: client.clone(),
             sandbox: None,
             options: None,
-            directory: Arc::clone(&self.options),
+            directory: self.settings.options.clone(),
             done: false,
         };
         let result = self
@@ -138,10 +138,10 @@ impl Pods {
             Way::Machine => None,
         };
         if let Some(file) = &options {
-            file.write(&self.options)?;
+            file.write(&self.settings.options)?;
             made.options = Some(file.clone());
         }
-        let file = options.as_ref().map(|file| self.options.place(&file.name));
+        let file = options.as_ref().map(|file| self.settings.options.join(&file.name));
         let mut response =
             RestorePodResponse { pod_sandbox_id: id.clone(), ..RestorePodResponse::default() };
         for Container { name, .. } in &plan.record.containers {
@@ -225,7 +225,7 @@ struct Made {
     sandbox: Option<String>,
     /// The file of CRIU's options, and its directory.
     options: Option<OptionsFile>,
-    directory: Arc<StateDir>,
+    directory: PathBuf,
     done: bool,
 }
 

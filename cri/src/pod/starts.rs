@@ -25,7 +25,7 @@ use crate::hold;
 pub(super) struct Starts {
     state: Arc<StateDir>,
     /// The directory of CRIU's options.
-    options: Arc<StateDir>,
+    options: PathBuf,
     limit: Duration,
     pods: Mutex<HashMap<String, Starting>>,
 }
@@ -79,7 +79,7 @@ pub(super) struct NewPod {
 }
 
 impl Starts {
-    pub(super) fn new(state: Arc<StateDir>, options: Arc<StateDir>, limit: Duration) -> Self {
+    pub(super) fn new(state: Arc<StateDir>, options: PathBuf, limit: Duration) -> Self {
         Self { state, options, limit, pods: Mutex::default() }
     }
 

@@ -186,9 +186,18 @@ impl<'b> Scene<'b> {
         all.into_iter().min().unwrap()
     }
 
-    /// Removes a pod.
+    /// Removes a pod. As a kubelet does, it asks again after a failure: containerd fails to kill a
+    /// container that ends at this moment, because its peer has ended (`ttrpc: closed`).
+    #[track_caller]
     pub fn remove(&self, pod: &Pod) {
-        self.wait(self.client.stop_sandbox(&pod.id)).unwrap();
+        let mut stopped = self.wait(self.client.stop_sandbox(&pod.id));
+        soon(|| {
+            if stopped.is_err() {
+                stopped = self.wait(self.client.stop_sandbox(&pod.id));
+            }
+            stopped.is_ok()
+        });
+        stopped.unwrap();
         self.wait(self.client.remove_sandbox(&pod.id)).unwrap();
     }
 

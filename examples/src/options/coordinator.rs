@@ -1,4 +1,4 @@
-//! Options of dump and restore that make them members of a distributed job.
+//! Options of dumps and restores, also of pods, that make them members of a distributed job.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(crate) struct Coordinated {
     /// The ids of the members to wait for, with colons between; by default the coordinator's list
     #[arg(long, value_name = "IDS", requires = "coordinator")]
     coordinator_deps: Option<String>,
-    /// Seconds that a step may take; 60 unless given, and no longer than --deadline
+    /// Seconds that a step may take; 60 unless given, and no longer than the operation
     #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "coordinator")]
     coordinator_timeout: Option<Duration>,
     /// Speak TLS, with ca.crt, tls.crt and tls.key in this directory
@@ -61,7 +61,7 @@ impl Coordinated {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "A job on several nodes")]
 pub(crate) struct ShutNetwork {
-    /// Drop all packets in this network namespace, into which the tasks are restored, until all
+    /// Drop all packets in this network namespace, into which the restore goes, until all
     /// members are restored: an end of a connection that is there first would be reset
     #[arg(long, value_name = "FILE", requires = "coordinator")]
     coordinator_net: Option<PathBuf>,

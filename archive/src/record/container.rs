@@ -121,7 +121,7 @@ pub struct Needs {
     /// Mounts from outside.
     #[serde(skip_serializing_if = "is_empty")]
     pub mounts: Vec<Mount>,
-    /// Connections that were open.
+    /// Connections that were open. No program of this project writes them.
     #[serde(skip_serializing_if = "is_empty")]
     pub connections: Vec<Connection>,
     /// All other fields.

@@ -14,9 +14,11 @@ use nix::unistd::geteuid;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::answer::{Answer, MAX_ANSWER};
 use super::error::CoordinatorError;
 use super::line::Line;
-use super::message::{Answer, Graph, KUBESCR, MAX_ANSWER, Request, Step, What};
+use super::message::{Graph, KUBESCR, Request, What};
+use super::step::Step;
 
 /// The way to a coordinator: its address, and how long an answer may take.
 ///

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use criu_rs::pages::PagesError;
 
-use super::message::{Answer, Step};
+use super::answer::Answer;
+use super::step::Step;
 
 /// The error of a coordinator or of one of its members.
 #[derive(Debug, thiserror::Error)]

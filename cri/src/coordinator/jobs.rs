@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::answer::Answer;
+use super::event::Event;
 use super::limits::Limits;
-use super::message::{Answer, Graph, KUBESCR, Request, Step, What};
+use super::message::{Graph, KUBESCR, Request, What};
+use super::step::Step;
 use super::ties::Ties;
 
 /// The number of a connection.
@@ -23,33 +26,6 @@ pub(super) enum Deed {
     Close(Ticket),
     /// Tells whoever watches.
     Note(Event),
-}
-
-/// An event of a job, for whoever watches a coordinator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A member has registered.
-    Registered {
-        /// The member's id.
-        id: String,
-        /// The step: [`Step::PreDump`] or [`Step::PreRestore`].
-        step: Step,
-    },
-    /// All members of a job have come to a step, and go on.
-    Passed {
-        /// The step.
-        step: Step,
-        /// The ids of the members that waited.
-        ids: Vec<String>,
-    },
-    /// A job has failed: its members go on without a checkpoint, or are not restored.
-    Failed {
-        /// The reason, with the name of the member that failed.
-        reason: String,
-        /// The ids of all members of the job.
-        ids: Vec<String>,
-    },
 }
 
 /// The members of all jobs. A job is what the dependencies tie together, in both directions.

@@ -6,7 +6,8 @@ use criu_rs::{Cancel, HookResult, Hooks, Pid, PodHooks};
 
 use super::client::{Client, Held};
 use super::error::CoordinatorError;
-use super::message::{Request, Step, What, check_id};
+use super::message::{Request, What, check_id};
+use super::step::Step;
 use crate::hold;
 
 /// A member of a distributed job: hooks of a dump, a restore or a pod that ask the coordinator at

@@ -28,8 +28,11 @@
 //! A coordinator that dies while it answers the members at post-dump leaves some with a checkpoint
 //! and some without. Compare the outcomes of all members before a checkpoint counts as whole.
 
+mod answer;
 mod client;
+mod connection;
 mod error;
+mod event;
 mod jobs;
 mod joined;
 mod limits;
@@ -38,14 +41,17 @@ mod member;
 mod message;
 mod script;
 mod server;
+mod step;
 mod ties;
 
+pub use answer::Answer;
 pub use client::Client;
 pub use error::CoordinatorError;
-pub use jobs::Event;
+pub use event::Event;
 pub use joined::Joined;
 pub use limits::Limits;
 pub use member::Member;
-pub use message::{Answer, Graph, Step};
+pub use message::Graph;
 pub use script::Script;
 pub use server::{Listening, Server};
+pub use step::Step;

@@ -11,7 +11,8 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::Deserialize;
 
 use super::error::CoordinatorError;
-use super::message::{Graph, Step, check_id, ids};
+use super::message::{Graph, check_id, ids};
+use super::step::Step;
 
 /// A step that an action script of CRIU has come to.
 ///

@@ -13,6 +13,18 @@ pub enum Event {
         /// The step: [`Step::PreDump`] or [`Step::PreRestore`].
         step: Step,
     },
+    /// A member goes on alone: it names nobody, and nobody has come who names it.
+    Alone {
+        /// The member's id.
+        id: String,
+    },
+    /// A member has come to a step after the first, and waits for the others.
+    Came {
+        /// The member's id.
+        id: String,
+        /// The step.
+        step: Step,
+    },
     /// All members of a job have come to a step, and go on.
     Passed {
         /// The step.

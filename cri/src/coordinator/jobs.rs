@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
+use super::dependencies::Dependencies;
 use super::event::Event;
 use super::limits::Limits;
 use super::message::{Graph, KUBESCR, Request, What};
@@ -34,7 +35,7 @@ pub(super) struct Jobs {
     limits: Limits,
     members: BTreeMap<String, Member>,
     ties: Ties,
-    graph: Graph,
+    dependencies: Dependencies,
     deeds: Vec<Deed>,
 }
 
@@ -48,6 +49,8 @@ struct Member {
     /// The connection that stays for as long as the operation takes.
     held: Option<Ticket>,
     state: State,
+    /// The number of the job as whose part the member last went through an operation.
+    last_job: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,8 @@ enum State {
 
 impl Jobs {
     pub(super) fn new(limits: Limits, graph: Graph) -> Self {
-        Self { limits, members: BTreeMap::new(), ties: Ties::default(), graph, deeds: Vec::new() }
+        let (members, ties, deeds) = (BTreeMap::new(), Ties::default(), Vec::new());
+        Self { limits, members, ties, dependencies: Dependencies::new(graph), deeds }
     }
 
     /// Takes the request of a connection.
@@ -158,14 +162,14 @@ impl Jobs {
         if id != KUBESCR {
             return Answer::Refused(format!("only {KUBESCR} sets dependencies, and not {id}"));
         }
-        let new = graph.keys().filter(|id| !self.graph.contains_key(*id)).count();
-        if self.graph.len().saturating_add(new) > self.limits.members {
+        let new = graph.keys().filter(|id| !self.dependencies.has(id)).count();
+        if self.dependencies.rows().saturating_add(new) > self.limits.members {
             let limit = self.limits.members;
             return Answer::Refused(format!(
                 "dependencies of more than {limit} members, the limit"
             ));
         }
-        self.graph.extend(graph);
+        self.dependencies.extend(graph);
         Answer::Ack
     }
 
@@ -190,8 +194,15 @@ impl Jobs {
             let limit = self.limits.members;
             return Some(Answer::Refused(format!("{limit} members are there, the limit")));
         }
-        let from_graph = || self.graph.get(&id).cloned().unwrap_or_default();
-        let needs = if needs.is_empty() { from_graph() } else { needs };
+        let needs = if needs.is_empty() { self.dependencies.of(&id) } else { needs };
+        if let Some(need) =
+            needs.iter().find(|need| self.has_passed(need, &id, step, waiting.since))
+        {
+            let done = if step.is_of_dump() { "saved" } else { "restored" };
+            return Some(Answer::Refused(format!(
+                "{need} has been {done} without {id}, which it does not name"
+            )));
+        }
         if !self.ties.tie(&id, &needs, self.limits.members) {
             let limit = self.limits.members;
             return Some(Answer::Refused(format!("{limit} members are there, the limit")));
@@ -203,11 +214,27 @@ impl Jobs {
             waiting: Some(waiting),
             held: None,
             state: State::Active,
+            last_job: self.members.get(&id).and_then(|old| old.last_job),
         };
         self.members.insert(id.clone(), member);
         self.deeds.push(Deed::Note(Event::Registered { id: id.clone(), step }));
+        if self.job(&id).len() == 1 {
+            self.deeds.push(Deed::Note(Event::Alone { id: id.clone() }));
+        }
         self.settle(&id);
         None
+    }
+
+    /// Tells if a member has gone through an operation as part of a job without another one, which
+    /// names it and would have waited for it.
+    fn has_passed(&self, need: &str, id: &str, step: Step, now: Instant) -> bool {
+        let Some(member) = self.members.get(need).filter(|member| member.state == State::Done)
+        else {
+            return false;
+        };
+        let was_with = self.members.get(id).is_some_and(|own| own.last_job == member.last_job);
+        let is_recent = now.saturating_duration_since(member.begun) < self.limits.barrier;
+        need != id && member.is_dump == step.is_of_dump() && !was_with && is_recent
     }
 
     /// Forgets the member that has been over for longest. Returns `false` if all are active.
@@ -238,7 +265,7 @@ impl Jobs {
             self.fail(&id, format!("{id}: its dump has ended after {at}"));
             return Some(Answer::Ack);
         }
-        if is_of_dump(step) != member.is_dump {
+        if step.is_of_dump() != member.is_dump {
             let what = if member.is_dump { "a dump" } else { "a restore" };
             let why = format!("{id} has begun {what}, and {step} does not belong to it");
             return Some(Answer::Refused(why));
@@ -252,6 +279,7 @@ impl Jobs {
             return Some(Answer::Ack);
         }
         member.waiting = Some(Waiting { ticket, since: now, hold: false });
+        self.deeds.push(Deed::Note(Event::Came { id: id.clone(), step }));
         self.settle(&id);
         None
     }
@@ -294,6 +322,7 @@ impl Jobs {
     fn finish(&mut self, id: &str) {
         if let Some(member) = self.members.get_mut(id) {
             member.state = State::Done;
+            member.last_job = self.ties.number(id);
             self.deeds.extend(member.held.take().map(Deed::Close));
             self.untie(id);
         }
@@ -344,10 +373,6 @@ impl Jobs {
 /// Tells if a member takes part in the same operation as another.
 fn is_with(other: &Member, member: &Member) -> bool {
     other.state == State::Active && other.is_dump == member.is_dump
-}
-
-fn is_of_dump(step: Step) -> bool {
-    matches!(step, Step::PreDump | Step::NetworkLock | Step::PostDump)
 }
 
 /// Names a few ids of many.

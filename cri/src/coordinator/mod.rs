@@ -18,7 +18,10 @@
 //!
 //! This crate's coordinator differs from criu-coordinator in these ways:
 //!
-//! * Dependencies count in both directions: who is depended on waits, too.
+//! * Dependencies count in both directions: a member waits for members that name it, too, if they
+//!   register before its operation is over. A member that comes first, and names nobody, goes on at
+//!   once: each member names another one, or the coordinator has the dependencies of all.
+//! * A member is refused if a member that it names has just gone through its operation without it.
 //! * A failure of one member is the failure of all, and the answer has its name and the reason.
 //! * A member keeps the connection of its registration open, so that its death is noticed at once.
 //! * A restore waits at post-restore as well.
@@ -31,6 +34,7 @@
 mod answer;
 mod client;
 mod connection;
+mod dependencies;
 mod error;
 mod event;
 mod jobs;

@@ -106,7 +106,7 @@ impl Script {
         let (address, certs) = (place.address().map_err(at(&own_path))?, place.certs.clone());
         let (id, needs) = match own {
             Some(own) => own.member().map_err(at(&own_path))?,
-            None if matches!(step, Step::PreDump | Step::NetworkLock | Step::PostDump) => {
+            None if step.is_of_dump() => {
                 let (id, needs) = all.member_of(pid).map_err(at(&common_path))?;
                 if step == Step::PreDump {
                     note(&own_path, &id, &needs)?;

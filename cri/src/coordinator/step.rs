@@ -47,6 +47,11 @@ impl Step {
         }
     }
 
+    /// Tells if the step is one of a dump. The others are those of a restore.
+    pub(super) fn is_of_dump(self) -> bool {
+        matches!(self, Self::PreDump | Self::NetworkLock | Self::PostDump)
+    }
+
     /// Returns the step with a name, or `None` for an action that is no step.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|step| step.name() == name)

@@ -49,7 +49,7 @@ impl Request {
         let what = match Step::of_name(&action) {
             Some(step) => {
                 let needs = match dependencies {
-                    Some(Value::String(text)) => ids(&text)?,
+                    Some(Value::String(text)) => split(&text)?,
                     None | Some(Value::Null) => Vec::new(),
                     Some(_) => return Err("`dependencies` is no string".to_owned()),
                 };
@@ -86,11 +86,16 @@ impl Request {
     }
 }
 
-/// Reads a list of ids with colons between.
+/// Reads a list of ids with colons between. Empty ids are left out.
 ///
 /// # Errors
-/// The reason, for an id that is none, and for too many.
-pub(super) fn ids(text: &str) -> Result<Vec<String>, String> {
+/// [`CoordinatorError::Invalid`] for an id that is too long or has a control character, and for
+/// more than 1,024 ids.
+pub fn ids(text: &str) -> Result<Vec<String>, CoordinatorError> {
+    split(text).map_err(CoordinatorError::Invalid)
+}
+
+pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
     let ids: Vec<String> = text.split(':').filter(|id| !id.is_empty()).map(str::to_owned).collect();
     if ids.len() > MAX_NEEDS {
         return Err(format!("{} dependencies, and {MAX_NEEDS} are the limit", ids.len()));
@@ -101,22 +106,28 @@ pub(super) fn ids(text: &str) -> Result<Vec<String>, String> {
 
 fn graph(rows: Map<String, Value>) -> Result<Graph, String> {
     let row = |(id, needs): (String, Value)| {
-        check_id(&id)?;
         let Value::Array(needs) = needs else {
             return Err(format!("the dependencies of {id} are no list"));
         };
         let need = |need: Value| match need {
-            Value::String(need) => check_id(&need).map(|()| need),
+            Value::String(need) => Ok(need),
             _ => Err(format!("a dependency of {id} is no string")),
         };
         let needs = needs.into_iter().map(need).collect::<Result<Vec<_>, _>>()?;
-        if needs.len() > MAX_NEEDS {
-            let found = needs.len();
-            return Err(format!("{id} has {found} dependencies, and {MAX_NEEDS} are the limit"));
-        }
+        check_row(&id, &needs)?;
         Ok((id, needs))
     };
     rows.into_iter().map(row).collect()
+}
+
+/// Checks the dependencies of a member.
+pub(super) fn check_row(id: &str, needs: &[String]) -> Result<(), String> {
+    check_id(id)?;
+    if needs.len() > MAX_NEEDS {
+        let found = needs.len();
+        return Err(format!("{id:?} has {found} dependencies, and {MAX_NEEDS} are the limit"));
+    }
+    needs.iter().try_for_each(|need| check_id(need))
 }
 
 /// Checks an id: 1 to 128 bytes of text without a colon.

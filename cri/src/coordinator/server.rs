@@ -20,7 +20,7 @@ use super::event::Event;
 use super::jobs::{Deed, Jobs, Ticket};
 use super::limits::Limits;
 use super::line::Line;
-use super::message::{Graph, Request, Scan};
+use super::message::{Graph, Request, Scan, check_row};
 
 /// A coordinator, before it listens.
 ///
@@ -83,10 +83,21 @@ impl Server {
         Ok(self)
     }
 
-    /// Sets the dependencies of members that name none themselves.
-    pub fn graph(mut self, graph: Graph) -> Self {
+    /// Sets the dependencies of members that name none themselves. They count in both directions.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::Invalid`] for an id that is empty, too long, or has a colon or a control
+    /// character, and for more than 1,024 dependencies of a member or more members than the limit.
+    pub fn graph(mut self, graph: Graph) -> Result<Self, CoordinatorError> {
+        let checked = graph.iter().try_for_each(|(id, needs)| check_row(id, needs));
+        checked.map_err(CoordinatorError::Invalid)?;
+        let (rows, limit) = (graph.len(), self.limits.members);
+        if rows > limit {
+            let why = format!("dependencies of {rows} members, and {limit} are the limit");
+            return Err(CoordinatorError::Invalid(why));
+        }
         self.graph = graph;
-        self
+        Ok(self)
     }
 
     /// Allows an address that other machines can reach, without TLS. Everybody who can connect can
@@ -202,6 +213,7 @@ impl Listening {
             let socket = match self.listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_shortage(&error) && self.give_way() => continue,
                 Err(error) if is_shortage(&error) => {
                     self.short_until = Instant::now().checked_add(SHORTAGE);
                     return;
@@ -225,10 +237,15 @@ impl Listening {
         }
     }
 
-    /// Closes the oldest connection without a whole request. Returns `false` if there is none.
+    /// Closes the oldest connection without a whole request, or else the oldest whose answer goes
+    /// out. Returns `false` if all wait.
     fn give_way(&mut self) -> bool {
-        let oldest = self.clients.iter().find(|(_, client)| !matches!(client.part, Part::Waits));
-        let oldest = oldest.map(|(ticket, _)| *ticket);
+        let oldest = |is_of: fn(&Part) -> bool| {
+            let mut clients = self.clients.iter();
+            clients.find(|(_, client)| is_of(&client.part)).map(|(ticket, _)| *ticket)
+        };
+        let oldest = oldest(|part| matches!(part, Part::Asks { .. }))
+            .or_else(|| oldest(|part| matches!(part, Part::Ends { .. })));
         oldest.is_some_and(|ticket| self.clients.remove(&ticket).is_some())
     }
 

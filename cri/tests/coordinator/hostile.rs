@@ -1,6 +1,6 @@
 //! Clients that break the protocol, and users who may not connect.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -82,6 +82,24 @@ fn waiting_members_do_not_give_way() {
     for thread in waiting {
         thread.join().unwrap().unwrap_err();
     }
+}
+
+#[test]
+fn a_silent_client_gives_way_before_one_that_is_answered() {
+    let mut limits = Limits::default();
+    (limits.first, limits.connections) = (Duration::from_secs(60), 2);
+    let coordinator = Coordinator::start(Server::new().limits(limits));
+    let mut answered = TcpStream::connect(coordinator.address).unwrap();
+    answered.write_all(br#"{"id":"A","action":"pre-dump","dependencies":""}"#).unwrap();
+    let mut text = String::new();
+    answered.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "ACK");
+    let mut silent = TcpStream::connect(coordinator.address).unwrap();
+    coordinator.member("B", &[]).join_dump().unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let read = silent.read(&mut [0]);
+    assert!(!matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock), "{read:?}");
+    drop(answered);
 }
 
 #[test]

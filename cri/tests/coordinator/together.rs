@@ -190,12 +190,27 @@ fn members_lose_a_coordinator_that_stops_and_fail() {
 fn dependencies_may_be_set_before_the_members_come() {
     let graph = |text: &str| -> Graph { [("A".to_owned(), vec![text.to_owned()])].into() };
     let coordinator =
-        Coordinator::start(Server::new().limits(crate::lab::hasty()).graph(graph("B")));
+        Coordinator::start(Server::new().limits(crate::lab::hasty()).graph(graph("B")).unwrap());
     let error = coordinator.member("A", &[]).join_dump().unwrap_err().to_string();
     assert!(error.contains("B has not come to pre-dump"), "{error}");
     coordinator.client().add_dependencies(graph("C")).unwrap();
     let error = coordinator.member("A", &[]).join_dump().unwrap_err().to_string();
     assert!(error.contains("C has not come to pre-dump"), "{error}");
+}
+
+#[test]
+fn dependencies_that_the_protocol_cannot_name_are_refused() {
+    let refused = |id: &str, needs: Vec<String>, why: &str| {
+        let graph: Graph = [(id.to_owned(), needs)].into();
+        let error = Server::new().graph(graph).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused("a:b", Vec::new(), "is no id");
+    refused("a", vec!["b\n".into()], "is no id");
+    refused("a", vec!["b".into(); 1025], "has 1025 dependencies, and 1024 are the limit");
+    let many: Graph = (0..4097).map(|id: u32| (id.to_string(), Vec::new())).collect();
+    let error = Server::new().graph(many).unwrap_err().to_string();
+    assert_eq!(error, "dependencies of 4097 members, and 4096 are the limit");
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Table {
         hold: bool,
     ) -> (Ticket, Vec<(Ticket, String)>) {
         self.tickets += 1;
-        let needs = super::super::message::ids(needs).unwrap();
+        let needs = super::super::message::split(needs).unwrap();
         let request = Request { id: id.into(), what: What::Step { step, needs, hold } };
         let deeds = self.jobs.request(self.tickets, request, self.now);
         (self.tickets, answers(deeds))

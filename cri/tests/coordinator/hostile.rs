@@ -128,11 +128,14 @@ fn an_address_that_others_reach_needs_tls() {
 #[test]
 fn a_coordinator_of_another_user_is_not_trusted() {
     criu_lab::needs_root();
-    let script = "import socket\nl = socket.create_server(('127.0.0.1', 0))\n\
+    // Root's socket listens, and another user accepts the connections.
+    let script = "import os, socket\nl = socket.create_server(('127.0.0.1', 0))\n\
+                  os.setgroups([])\nos.setresgid(65534, 65534, 65534)\n\
+                  os.setresuid(65534, 65534, 65534)\n\
                   print(l.getsockname()[1], flush=True)\nwhile 1:\n  c = l.accept()[0]\n  \
                   if c.recv(4096): c.sendall(b'ACK')\n  c.close()";
     let mut theirs = Command::new("python3");
-    theirs.args(["-c", script]).uid(65534).gid(65534).stdout(Stdio::piped());
+    theirs.args(["-c", script]).stdout(Stdio::piped());
     let mut theirs = theirs.spawn().unwrap();
     let mut port = String::new();
     BufReader::new(theirs.stdout.take().unwrap()).read_line(&mut port).unwrap();

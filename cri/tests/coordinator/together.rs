@@ -9,6 +9,7 @@ use criu_cri::coordinator::{
     Client, CoordinatorError, Event, Graph, Joined, Limits, Member, Server, Step,
 };
 use criu_rs::{Cancel, HookResult, Hooks, Pid, PodHooks};
+use nix::sys::socket::{Backlog, listen};
 
 use crate::lab::Coordinator;
 
@@ -127,7 +128,7 @@ fn a_failed_connection_is_an_error() {
     let error = member.pre_dump().unwrap_err();
     assert!(error.to_string().starts_with("cannot reach the coordinator"), "{error}");
     let error = Client::new("192.0.2.1:1").step("A", Step::PreDump, &[]).unwrap_err();
-    assert!(matches!(error, CoordinatorError::Exposed(_)), "{error}");
+    assert!(matches!(error, CoordinatorError::Unprotected(_)), "{error}");
     let error = Client::new("localhost").step("A", Step::PreDump, &[]).unwrap_err();
     assert!(error.to_string().contains("HOST:PORT"), "{error}");
 }
@@ -171,6 +172,24 @@ fn a_silent_coordinator_is_waited_for_until_the_limit_or_a_cancellation() {
     let error = waiting.join().unwrap();
     assert!(matches!(error, CoordinatorError::Cancelled(_)), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_cancellation_ends_a_connection_that_is_not_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // The queue takes one connection, and the kernel does not answer a second.
+    listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    let _first = TcpStream::connect(address).unwrap();
+    let cancel = Cancel::new().unwrap();
+    let client = Client::new(address.to_string()).cancel(&cancel);
+    let begun = Instant::now();
+    let waiting = thread::spawn(move || client.step("A", Step::PreDump, &[]).unwrap_err());
+    thread::sleep(Duration::from_millis(50));
+    cancel.cancel();
+    let error = waiting.join().unwrap();
+    assert!(matches!(error, CoordinatorError::Cancelled(_)), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -155,7 +156,8 @@ fn done(words: &[&str]) {
 struct Coordinator {
     child: Child,
     address: String,
-    lines: thread::JoinHandle<String>,
+    said: Arc<Mutex<String>>,
+    lines: thread::JoinHandle<()>,
 }
 
 impl Coordinator {
@@ -167,12 +169,25 @@ impl Coordinator {
         lines.read_line(&mut first).unwrap();
         let first: serde_json::Value = serde_json::from_str(&first).unwrap();
         let address = first["address"].as_str().unwrap().to_owned();
+        let said = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&said);
         let lines = thread::spawn(move || {
-            let mut rest = String::new();
-            lines.read_to_string(&mut rest).unwrap();
-            rest
+            for line in lines.lines() {
+                *told.lock().unwrap() += &(line.unwrap() + "\n");
+            }
         });
-        Self { child, address, lines }
+        Self { child, address, said, lines }
+    }
+
+    /// Waits until a member has come to a step.
+    #[track_caller]
+    fn waits(&self, id: &str, step: &str) {
+        let has_come = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["outcome"] == "came" && event["id"] == id && event["step"] == step
+        };
+        let came = || self.said.lock().unwrap().lines().any(has_come);
+        assert!(soon(came), "{id} does not come to {step}: {}", self.said.lock().unwrap());
     }
 
     /// Stops it. Returns the events that it has told.
@@ -180,7 +195,8 @@ impl Coordinator {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
-        self.lines.join().unwrap()
+        self.lines.join().unwrap();
+        Arc::into_inner(self.said).unwrap().into_inner().unwrap()
     }
 }
 
@@ -406,10 +422,8 @@ fn killed(lab: &Lab) {
             target.count() == before
         };
         assert!(soon(|| stands_still(&target) && stands_still(&other)));
-        let is_saved =
-            |id| criu_lab::names(lab.path(id)).iter().any(|name| name == "inventory.img");
-        assert!(soon(|| is_saved("A") && is_saved("B")));
-        thread::sleep(Duration::from_millis(200));
+        coordinator.waits("A", "post-dump");
+        coordinator.waits("B", "post-dump");
         dump.kill().unwrap();
         dump.wait().unwrap();
         waits.join().unwrap()

@@ -74,6 +74,14 @@ impl Join {
         let client = client.limit(self.timeout.unwrap_or(TIMEOUT)).cancel(drive.cancel());
         match drive.watch(|| client.step(&id, step, &needs))? {
             Err(CoordinatorError::Connect { .. }) if self.or_alone => {}
+            Err(error @ CoordinatorError::Unprotected(_)) => {
+                let advice = if self.id.is_some() {
+                    "give --certs here and to the coordinator, or give --expose"
+                } else {
+                    "name a directory with certificates as `certs` in criu-coordinator.json"
+                };
+                return Err(Fault::Failed(format!("{error}; {advice}")).into());
+            }
             other => other?,
         }
         Ok(Exit::Done.into())

@@ -65,7 +65,10 @@ impl Serve {
         }
         if let Some(path) = &self.dependencies {
             let failed = |error: CoordinatorError| Fault::usage(format!("--dependencies: {error}"));
-            server = server.graph(graph_in(path).map_err(failed)?).map_err(failed)?;
+            let graph = graph_in(path).map_err(failed)?;
+            server = server.graph(graph).map_err(|error| {
+                Fault::usage(format!("--dependencies: {}: {error}", path.display()))
+            })?;
         }
         let listening = server.listen(SocketAddr::new(self.address, self.port))?;
         let address = listening.address();

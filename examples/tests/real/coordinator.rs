@@ -24,6 +24,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_member_that_fails_leaves_all_running", failure),
     ("a_member_that_is_killed_leaves_all_running", killed),
     ("a_member_that_does_not_come_leaves_the_others_running", missing),
+    ("a_coordinator_on_another_machine_needs_tls_or_a_word", away),
     ("a_member_with_a_wrong_certificate_runs_on", stranger),
     ("criu_itself_joins_a_job_by_its_action_script", script),
 ];
@@ -459,6 +460,31 @@ fn missing(lab: &Lab) {
     let ran = lab.run(&[&nobody[..], &["127.0.0.1:9"]].concat());
     ran.fails(1, &["cannot reach the coordinator at 127.0.0.1:9"]);
     lab.done(&[&nobody[..], &["127.0.0.1:9", "--or-alone"]].concat());
+}
+
+fn away(lab: &Lab) {
+    const AWAY: &str = "192.0.2.1:9";
+    let target = counting(lab, "count", &["count"]);
+    let dump = |more: &[&str]| {
+        let words = ["dump", "-R", "-t", &target.pid(), "-D", &lab.path("A"), "--overwrite"];
+        let job = ["--coordinator", AWAY, "--coordinator-id", "A", "--coordinator-timeout", "0.3"];
+        lab.run(&[&words[..], &job, more].concat())
+    };
+    let way = "or allow it with --coordinator-expose";
+    dump(&[]).fails(1, &["192.0.2.1:9: this coordinator is on another machine", way]);
+    let ran = dump(&["--coordinator-expose"]);
+    assert!(ran.code == Some(1) && !ran.err.contains("without TLS"), "{ran:?}");
+    runs_on(lab, &target, "A");
+    let join = ["coordinator", "join", "-i", "A", "--action", "pre-dump", "--coordinator", AWAY];
+    let join = |more: &[&str]| lab.run(&[&join[..], &["--timeout", "0.3"], more].concat());
+    join(&[]).fails(1, &["without TLS", "or give --expose"]);
+    let ran = join(&["--expose"]);
+    assert!(ran.code == Some(1) && !ran.err.contains("without TLS"), "{ran:?}");
+    // Dependencies with an id that no member can have.
+    let file = lab.path("dependencies.json");
+    fs::write(&file, r#"{"A": ["B:C"]}"#).unwrap();
+    let ran = lab.run(&["coordinator", "serve", "--port", "0", "--dependencies", &file]);
+    ran.fails(2, &["--dependencies: ", "dependencies.json: \"B:C\" is no id"]);
 }
 
 fn stranger(lab: &Lab) {

@@ -210,6 +210,7 @@ fn marks_and_files_that_are_young_or_open_stay() {
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     assert_eq!((removed.names.len(), removed.bytes), (0, 0), "{removed:?}");
+    assert_eq!(removed.gone, ["gone.tar"]);
     let mut left: Vec<(&str, &str)> =
         removed.left.iter().map(|(name, why)| (name.to_str().unwrap(), &**why)).collect();
     left.sort_unstable();
@@ -222,6 +223,24 @@ fn marks_and_files_that_are_young_or_open_stay() {
             ("swapped.tar", "it has changed"),
         ]
     );
+}
+
+#[test]
+fn bytes_of_a_file_with_several_names_count_once_and_with_the_last_name() {
+    let node = Node::new("names");
+    let path = |name: &str| node.directory().join(name);
+    let bytes = fs::metadata(node.archive("a.tar", "ns/pod/app", 1, 1 << 10)).unwrap().len();
+    fs::hard_link(path("a.tar"), path("b.tar")).unwrap();
+    let all = rules().keep(Scope::All, 0);
+    assert_eq!((node.goes(&all).len(), node.plan(&all).bytes()), (2, bytes));
+    // A name that stays keeps the bytes.
+    let outside = node.0.join("outside.tar");
+    fs::hard_link(path("a.tar"), &outside).unwrap();
+    assert_eq!(node.plan(&all).bytes(), 0);
+    fs::remove_file(&outside).unwrap();
+    let removed = Directory::open(node.directory()).unwrap().remove(&node.plan(&all));
+    assert_eq!((removed.names.len(), removed.bytes), (2, bytes), "{removed:?}");
+    assert!(removed.left.is_empty() && removed.gone.is_empty(), "{removed:?}");
 }
 
 #[test]

@@ -82,7 +82,11 @@ impl Prune {
         let bytes = BinaryBytes(removed.as_ref().map_or(plan.bytes(), |removed| removed.bytes));
         let line = match &removed {
             Some(removed) => {
-                format!("{} deleted, {bytes}", files(removed.names.len()))
+                let deleted = format!("{} deleted, {bytes}", files(removed.names.len()));
+                match removed.gone.len() {
+                    0 => deleted,
+                    gone => format!("{deleted}; {} gone before", files(gone)),
+                }
             }
             None if rules.is_empty() => "there is no rule, and nothing would go".to_owned(),
             None => {
@@ -156,10 +160,13 @@ fn outcome(row: &Row, removed: Option<&Removed>) -> (&'static str, String) {
         return ("stays", why);
     }
     let Some(removed) = removed else { return ("goes", why) };
-    match removed.left.iter().find(|(name, _)| *name == row.entry.name) {
-        Some((_, left)) => ("left", left.clone()),
-        None => ("deleted", why),
+    if let Some((_, left)) = removed.left.iter().find(|(name, _)| *name == row.entry.name) {
+        return ("left", left.clone());
     }
+    if removed.gone.contains(&row.entry.name) {
+        return ("gone", "somebody else has deleted it".to_owned());
+    }
+    ("deleted", why)
 }
 
 fn fact(row: &Row, removed: Option<&Removed>) -> Value {

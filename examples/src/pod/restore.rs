@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::{Output, micros};
 use crate::progress::Progress;
+use crate::shown::one_line;
 use crate::tool::Fallible;
 
 /// Options of `pod restore`.
@@ -100,7 +101,8 @@ fn refuse(findings: &[Finding]) -> Result<(), Fault> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Fault::Failed(format!("the checkpoint cannot be restored here: {}", errors.join("; "))))
+    let errors = one_line(&errors.join("; "));
+    Err(Fault::Failed(format!("the checkpoint cannot be restored here: {errors}")))
 }
 
 /// Tells a person what happens.

@@ -80,7 +80,9 @@ fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
     let done = json(&done);
     assert_eq!(done["path"], text(&path));
     assert_eq!(done["is_here"], true);
-    assert_eq!(done["verified"], true);
+    assert_eq!((&done["verified"], &done["has_digests"]), (&true.into(), &false.into()));
+    let findings = done["findings"].as_array().unwrap();
+    assert!(findings[0].as_str().unwrap().starts_with("warning: pages-"), "{findings:?}");
     assert_eq!(done["bytes"], fs::metadata(&path).unwrap().len());
     assert_eq!((&done["engine"], &done["pod_uid"]), (&"containerd".into(), &"uid-pod".into()));
     assert_eq!(server.last().path().1, Some("timeout=300"));
@@ -88,6 +90,10 @@ fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
     assert!(done.status.success() && done.stdout.is_empty());
     let line = said(&done);
     assert!(line.contains(&format!("ns/pod/app is in {}, ", path.display())), "{line}");
+    let done = ask(&["--verify"]);
+    let line = said(&done);
+    assert!(line.contains("and the images have no error; there are no digests in it"), "{line}");
+    assert!(line.contains("warning: pages-1.img: "), "{line}");
 
     // Images that are broken.
     let export = place.0.join("ns-pod-app/checkpoint/pages-1.img");
@@ -173,6 +179,18 @@ fn a_kubeconfig_leads_through_the_api_server() {
     let path = "/api/v1/nodes/worker-1/proxy/checkpoint/ns/pod/app";
     assert_eq!(asked.path(), (path, None));
     assert!(asked.certificate.is_some());
+    // A kubeconfig that trusts anybody is told.
+    let anybody = server.dir.join("anybody");
+    let config = fs::read_to_string(&file).unwrap();
+    let skip = "insecure-skip-tls-verify: true";
+    fs::write(&anybody, config.replace("certificate-authority: ca.pem", skip)).unwrap();
+    let args_of_anybody = ["checkpoint", "ns/pod/app", "--node", "worker-1", "--kubeconfig"];
+    let done = run(&[&args_of_anybody[..], &[text(&anybody)]].concat());
+    assert!(done.status.success(), "{done:?}");
+    assert!(said(&done).contains("the server's certificate is not checked"), "{done:?}");
+    let authority = server.authority.file();
+    let done = run(&[&args_of_anybody[..], &[text(&anybody), "--ca", text(&authority)]].concat());
+    assert!(done.status.success() && !said(&done).contains("not checked"), "{done:?}");
     // The first of several files, of which some are missing.
     let list = format!("/nowhere/config:{}", file.display());
     let done = program().args(args).env("KUBECONFIG", list).output().unwrap();
@@ -221,10 +239,12 @@ fn a_terminal_shows_that_the_kubelet_is_at_work() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut child = command.stderr(terminal.slave).spawn().unwrap();
     drop(command);
+    // A terminal that no process holds any more fails with EIO, after all that was written.
+    let mut shown = Vec::new();
+    let end = File::from(terminal.master).read_to_end(&mut shown).unwrap_err();
+    assert_eq!(end.raw_os_error(), Some(nix::libc::EIO));
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let mut shown = vec![0; 4096];
-    let len = File::from(terminal.master).read(&mut shown).unwrap();
-    let shown = String::from_utf8_lossy(&shown[..len]);
+    let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("the kubelet checkpoints"), "{shown:?}");
     let (_, after) = shown.rsplit_once("the kubelet checkpoints").unwrap();
     assert!(after.contains("no pod ns/pod is on this node (404)"), "{shown:?}");

@@ -44,6 +44,12 @@ fn nothing_is_deleted_without_the_word_for_it() {
     assert!(said(&done).contains("--apply needs a rule"), "{done:?}");
     let done = run(&["prune", text(&directory)]);
     assert!(said(&done).contains("there is no rule, and nothing would go"), "{done:?}");
+    // A name makes no rows, and steers no terminal.
+    fs::rename(directory.join("1.tar"), directory.join("1.tar\nkept  \x1b[1A\x1b[8m2.tar"))
+        .unwrap();
+    let table = String::from_utf8(run(&["prune", text(&directory)]).stdout).unwrap();
+    assert_eq!(table.lines().count(), 6, "{table}");
+    assert!(table.contains(" 1.tar\\nkept  \\u{1b}[1A\\u{1b}[8m2.tar\n"), "{table}");
 }
 
 #[test]

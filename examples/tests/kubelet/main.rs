@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod node;
 mod prune;
 
 use std::fs::{self, File};
@@ -13,10 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use criu_lab::certs::Wanted;
+use criu_lab::checkpoints::{Checkpoints, pack};
 use criu_lab::https::{Asked, Server};
 use serde_json::Value;
-
-use node::{Place, archive};
 
 /// Runs the program without a kubeconfig of whoever runs the test.
 fn run(args: &[&str]) -> Output {
@@ -54,14 +52,14 @@ fn kubelet(asked: &Asked, path: &Path) -> (u16, String) {
 
 #[test]
 fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
-    let place = Place::new("checkpoint");
+    let place = Checkpoints::new("checkpoint");
     let path = place.directory().join("checkpoint-pod_ns-app-1.tar");
     // The kubelet makes the archive while it is asked.
     let (written, export) = (path.clone(), place.export("ns/pod/app", 1, 1 << 20));
     let server = Server::start(move |asked| {
         let reply = kubelet(asked, &written);
         if reply.0 == 200 {
-            archive(&export, &written);
+            pack(&export, &written);
         }
         reply
     });
@@ -96,7 +94,7 @@ fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
     assert!(line.contains("warning: pages-1.img: "), "{line}");
 
     // Images that are broken.
-    let export = place.0.join("ns-pod-app/checkpoint/pages-1.img");
+    let export = place.place().join("ns-pod-app/checkpoint/pages-1.img");
     fs::write(export, "short").unwrap();
     let broken = said(&ask(&["--verify"]));
     assert!(broken.contains("1.tar: error: pages-1.img: ends early"), "{broken}");

@@ -202,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_the_engine_makes_no_lines_of_its_own() {
+        let mut node = node();
+        for pod in &mut node.pods {
+            pod.sandbox.metadata.as_mut().unwrap().namespace = "a\ndo: x\x1b[8m".into();
+        }
+        let said = node.find("web").err().unwrap().to_string();
+        assert_eq!(said.lines().count(), 3, "{said}");
+        assert!(said.contains("\n  a\\ndo: x\\u{1b}[8m/web (aaaa1)"), "{said}");
+    }
+
+    #[test]
     fn names_stand_for_pods_and_containers() {
         let node = node();
         let id = |name: &str| match node.find(name) {

@@ -75,7 +75,7 @@ impl Later {
         let saved = Self::save(memory.recorded(), images, output);
         let came = memory.wait(None).map_err(lost);
         came.map(|_| Self::complete(memory, output)).and(saved).inspect_err(|fault| {
-            output.say(fault.to_string());
+            output.say_lines(fault);
         })
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Codes, Exit};
 use crate::fault::Fault;
-use crate::shown::{Shown, styled};
+use crate::shown::{Shown, one_line, styled};
 use crate::stdout;
 
 /// The output of a program, under a name.
@@ -39,11 +39,16 @@ impl Output {
         self.object("done", facts);
     }
 
-    /// Tells a person something, on standard error.
+    /// Tells a person something in one line, on standard error. Names in the line may be those
+    /// that strangers chose.
     pub fn say(&self, line: impl fmt::Display) {
+        self.say_lines(one_line(&line.to_string()));
+    }
+
+    /// Tells a person something in several lines, on standard error.
+    pub(crate) fn say_lines(&self, lines: impl fmt::Display) {
         if !self.json {
-            let line = styled(&line.to_string());
-            let _ = writeln!(io::stderr(), "{}: {line}", self.name);
+            let _ = writeln!(io::stderr(), "{}: {}", self.name, Shown(lines));
         }
     }
 

@@ -10,6 +10,8 @@ use criu_rs::Pid;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use procfs::process::Process;
 
+use crate::shown::one_line;
+
 /// The progress of an operation. Dropping it clears the line.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -31,9 +33,11 @@ impl Progress {
         progress
     }
 
-    /// Shows the time that an operation takes.
+    /// Shows the time that an operation takes. Names in `what` may be those that strangers chose.
     pub(crate) fn of_time(what: &str) -> Self {
-        Self::new(&format!("{{spinner}} {what} {{elapsed}}"))
+        let progress = Self::new(OF_TIME);
+        progress.bar.set_message(one_line(what));
+        progress
     }
 
     /// Shows work on a number of bytes; 0 for a number that is not known yet.
@@ -143,12 +147,20 @@ fn bytes_in(directory: &Path) -> u64 {
     entries(directory).chain(private).map(bytes).sum()
 }
 
+/// The line of an operation that reports nothing itself.
+const OF_TIME: &str = "{spinner} {msg} {elapsed}";
 /// The time before the line is shown: a short operation shows nothing.
 const PAUSE: Duration = Duration::from_millis(150);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_in_the_line_is_shown_as_it_is() {
+        let progress = Progress::of_time("saving {msg}\n\x1b[2J{bar:9");
+        assert_eq!(progress.bar.message(), "saving {msg}\\n\\u{1b}[2J{bar:9");
+    }
 
     #[test]
     fn the_line_fits_on_narrow_terminals() {

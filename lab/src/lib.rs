@@ -14,6 +14,8 @@
 pub mod certs;
 pub mod cgroups;
 #[cfg(feature = "containers")]
+pub mod checkpoints;
+#[cfg(feature = "containers")]
 pub mod containers;
 pub mod copy;
 #[cfg(feature = "engines")]

@@ -53,6 +53,11 @@ impl Kubelet {
         &self.endpoint
     }
 
+    /// Returns the trust and the credentials.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Returns the end of validity of the client certificate; `None` without one.
     ///
     /// # Errors

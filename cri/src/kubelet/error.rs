@@ -98,6 +98,10 @@ pub enum ErrorKind {
     /// The server does not speak TLS. Check the port: that of a kubelet is 10250.
     #[error("does not speak TLS: {0}")]
     NotTls(String),
+    /// The server has ended the connection with an alert of TLS that is not about the client's
+    /// certificate: the versions or ciphers of both sides differ, or the server has failed.
+    #[error("the server ends TLS: {0}")]
+    TlsEnded(String),
     /// No authority of [`Access`](super::Access) has signed the server's certificate. Add the
     /// authority, or the certificate itself if it is self-signed, with
     /// [`Access::trust_file`](super::Access::trust_file).

@@ -116,6 +116,11 @@ impl Kubeconfig {
             found.access.trust(source);
         }
         if cluster.text("insecure-skip-tls-verify") == Some("true") {
+            if !matches!(found.access.trust, Trust::System) {
+                let why = "has a certificate-authority and insecure-skip-tls-verify, and only one \
+                           of them can be meant";
+                return Err(malformed("the cluster", why));
+            }
             found.access.trust_anybody();
         }
         if let Some(name) = context.text("user") {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criu_archive::metadata::Time;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 use rustls_native_certs::load_native_certs;
 
 use super::access::{Access, Source, Trust};
@@ -95,14 +95,31 @@ pub(super) fn inner(error: &io::Error) -> Option<&Error> {
 pub(super) fn kind(error: &Error, wanted: &ServerName<'_>, client: Option<Time>) -> ErrorKind {
     match error {
         Error::InvalidCertificate(error) => certificate(error, wanted),
-        Error::AlertReceived(alert) => {
+        Error::AlertReceived(alert) if is_of_certificate(*alert) => {
             let now = Time::from(std::time::SystemTime::now());
             let expired = client.filter(|end| *end < now);
             ErrorKind::ClientCertificate { said: format!("{alert:?}"), expired }
         }
+        Error::AlertReceived(alert) => ErrorKind::TlsEnded(format!("{alert:?}")),
         Error::InvalidMessage(_) => ErrorKind::NotTls(error.to_string()),
         _ => ErrorKind::Certificate(error.to_string()),
     }
+}
+
+/// Tells if a server ends TLS because of the client's certificate, or for want of one.
+fn is_of_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+    )
 }
 
 fn certificate(error: &CertificateError, wanted: &ServerName<'_>) -> ErrorKind {

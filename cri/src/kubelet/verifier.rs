@@ -15,8 +15,9 @@ use super::error::ErrorKind;
 use super::tls::malformed;
 use super::validity;
 
-/// Accepts a certificate that is in a list, or that one in the list has signed. A kubelet's own
-/// certificate is in the list, for instance, if somebody has fetched it from the node.
+/// A verifier with a list of certificates. It accepts a certificate that is in the list, or that a
+/// certificate in the list has signed. A kubelet's own certificate can be in the list: somebody has
+/// copied it from the node.
 #[derive(Debug)]
 pub(super) struct Listed {
     authorities: Arc<WebPkiServerVerifier>,

@@ -92,6 +92,12 @@ fn what_is_not_done_is_refused_by_name() {
     }
     let trusting = of("server: 'https://a', insecure-skip-tls-verify: true", "").unwrap();
     assert!(trusting.access.trusts_anybody());
+    assert!(!trusting.kubelet_access().trusts_anybody());
+    for authority in ["certificate-authority: ca.pem", "certificate-authority-data: YQ=="] {
+        let both = format!("server: 'https://a', {authority}, insecure-skip-tls-verify: true");
+        let said = of(&both, "").unwrap_err().to_string();
+        assert!(said.contains("only one of them can be meant"), "{said}");
+    }
     for text in ["kind: Pod", "a: &a b\nc: *a", "{", "\0", "kind: Config"] {
         fs::write(&file, text).unwrap();
         let said = Kubeconfig::read(&file).and_then(|config| config.cluster(None)).unwrap_err();

@@ -8,54 +8,22 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use criu_cri::kubelet::retention::{Directory, Plan, Reason, Rules, Scope, Verdict, live_pods};
+use criu_lab::checkpoints::Checkpoints;
 
-/// A directory like that of a node.
-struct Node(PathBuf);
+/// A directory of a node, and plans for it.
+struct Node(Checkpoints);
 
 impl Node {
     fn new(name: &str) -> Self {
-        let name = format!("retention-{name}-{}", std::process::id());
-        let dir = criu_lab::place::target_dir().join("tmp").join(name);
-        fs::create_dir_all(dir.join("checkpoints")).unwrap();
-        Self(dir)
+        Self(Checkpoints::new(name))
     }
 
     fn directory(&self) -> PathBuf {
-        self.0.join("checkpoints")
+        self.0.directory()
     }
 
-    /// Writes an archive as containerd does, of a container, made at an hour of a day, with
-    /// so many bytes of memory.
     fn archive(&self, file: &str, container: &str, hour: u32, bytes: usize) -> PathBuf {
-        let parts: Vec<&str> = container.split('/').collect();
-        let [namespace, pod, name] = parts[..] else { panic!("{container}") };
-        let top = self.0.join("export");
-        let images = top.join("checkpoint");
-        fs::create_dir_all(&images).unwrap();
-        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/tests/data/pipeline");
-        fs::copy(format!("{data}/inventory.img"), images.join("inventory.img")).unwrap();
-        fs::write(images.join("pages-1.img"), vec![7; bytes]).unwrap();
-        let spec = serde_json::json!({ "ociVersion": "1.2.0", "annotations": {
-            "io.kubernetes.cri.container-type": "container",
-            "io.kubernetes.cri.container-name": name,
-            "io.kubernetes.cri.sandbox-name": pod,
-            "io.kubernetes.cri.sandbox-namespace": namespace,
-            "io.kubernetes.cri.sandbox-uid": format!("uid-{pod}"),
-            "io.kubernetes.cri.sandbox-id": "4711",
-        }});
-        fs::write(top.join("spec.dump"), spec.to_string()).unwrap();
-        let config = serde_json::json!({
-            "id": "0815", "name": name, "runtime": "io.containerd.runc.v2",
-            "checkpointedTime": format!("2024-11-01T{hour:02}:00:00Z"),
-        });
-        fs::write(top.join("config.dump"), config.to_string()).unwrap();
-        fs::write(top.join("status.dump"), "{}").unwrap();
-        let path = self.directory().join(file);
-        let mut tar = Command::new("tar");
-        tar.arg("-cf").arg(&path).arg("-C").arg(&top);
-        tar.args(["spec.dump", "config.dump", "status.dump", "checkpoint"]);
-        assert!(tar.status().unwrap().success());
-        path
+        self.0.archive(file, container, hour, bytes)
     }
 
     fn plan(&self, rules: &Rules) -> Plan {
@@ -80,12 +48,6 @@ impl Node {
     fn verdict(&self, rules: &Rules, name: &str) -> Verdict {
         let plan = self.plan(rules);
         plan.rows().iter().find(|row| row.entry.name == name).unwrap().verdict
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -118,10 +80,10 @@ fn rules_count_by_the_metadata_and_not_by_the_name() {
     assert_eq!(names(&found), ["checkpoint-a_ns-app-1.tar"]);
     let found = goes(&rules().keep(Scope::All, 1));
     assert!(found.len() == 4 && !names(&found).contains(&"checkpoint-a_ns-app-5.tar"));
-    let found = goes(&rules().max_size(40 << 10));
-    assert_eq!(found, [("checkpoint-a_ns-app-3.tar".to_owned(), Reason::Size)]);
     // The largest one is the newest of its container: all others go before.
     let largest = fs::metadata(third).unwrap().len();
+    let found = goes(&rules().max_size(largest - 1));
+    assert_eq!(found, [("checkpoint-a_ns-app-3.tar".to_owned(), Reason::Size)]);
     let found = goes(&rules().max_total(Scope::Container, largest));
     assert_eq!(names(&found), ["checkpoint-a_ns-app-1.tar", "checkpoint-a_ns-app-2.tar"]);
     let found = goes(&rules().max_total(Scope::All, 0));
@@ -147,7 +109,7 @@ fn what_is_no_checkpoint_of_a_pod_is_never_deleted() {
     let directory = node.directory();
     let one = node.archive("one.tar", "ns/pod/app", 1, 1 << 10);
     // Outside of the directory, with a link to it.
-    let outside = node.0.join("outside.tar");
+    let outside = node.0.place().join("outside.tar");
     fs::copy(&one, &outside).unwrap();
     symlink(&outside, directory.join("link.tar")).unwrap();
     fs::write(directory.join("text.tar"), "checkpoint-pod_ns-app.tar").unwrap();
@@ -210,6 +172,7 @@ fn marks_and_files_that_are_young_or_open_stay() {
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     assert_eq!((removed.names.len(), removed.bytes), (0, 0), "{removed:?}");
+    assert_eq!(removed.gone, ["gone.tar"]);
     let mut left: Vec<(&str, &str)> =
         removed.left.iter().map(|(name, why)| (name.to_str().unwrap(), &**why)).collect();
     left.sort_unstable();
@@ -225,9 +188,27 @@ fn marks_and_files_that_are_young_or_open_stay() {
 }
 
 #[test]
+fn bytes_of_a_file_with_several_names_count_once_and_with_the_last_name() {
+    let node = Node::new("names");
+    let path = |name: &str| node.directory().join(name);
+    let bytes = fs::metadata(node.archive("a.tar", "ns/pod/app", 1, 1 << 10)).unwrap().len();
+    fs::hard_link(path("a.tar"), path("b.tar")).unwrap();
+    let all = rules().keep(Scope::All, 0);
+    assert_eq!((node.goes(&all).len(), node.plan(&all).bytes()), (2, bytes));
+    // A name that stays keeps the bytes.
+    let outside = node.0.place().join("outside.tar");
+    fs::hard_link(path("a.tar"), &outside).unwrap();
+    assert_eq!(node.plan(&all).bytes(), 0);
+    fs::remove_file(&outside).unwrap();
+    let removed = Directory::open(node.directory()).unwrap().remove(&node.plan(&all));
+    assert_eq!((removed.names.len(), removed.bytes), (2, bytes), "{removed:?}");
+    assert!(removed.left.is_empty() && removed.gone.is_empty(), "{removed:?}");
+}
+
+#[test]
 fn a_node_without_pods_makes_no_orphans() {
     let node = Node::new("pods");
-    let pods = node.0.join("pods");
+    let pods = node.0.place().join("pods");
     assert!(live_pods(&pods).is_err());
     fs::create_dir(&pods).unwrap();
     assert!(live_pods(&pods).is_err());

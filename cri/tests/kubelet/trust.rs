@@ -102,6 +102,25 @@ fn mutual_tls_takes_certificates_of_the_authority_alone() {
 }
 
 #[test]
+fn an_alert_that_is_not_about_certificates_is_told_as_it_is() {
+    for (alert, wanted) in
+        [(40, "HandshakeFailure"), (70, "ProtocolVersion"), (80, "InternalError")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (mut stream, _): (TcpStream, _) = listener.accept().unwrap();
+            _ = stream.read(&mut [0; 4096]).unwrap();
+            // A record of TLS 1.2 with a fatal alert.
+            stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).unwrap();
+        });
+        let said = ask(&Endpoint::kubelet(&endpoint).unwrap(), &Access::default()).unwrap_err();
+        server.join().unwrap();
+        assert_eq!(said.to_string(), format!("https://{endpoint}: the server ends TLS: {wanted}"));
+    }
+}
+
+#[test]
 fn an_expired_client_certificate_is_told_after_a_401() {
     let node = Server::start(|_| (401, "Unauthorized".to_owned()));
     let old = node.authority.sign(4, &Wanted { expired: true, ..Wanted::default() });

@@ -12,6 +12,7 @@ use criu_cri::proto::{
 };
 
 use crate::fault::Fault;
+use crate::shown::one_line;
 
 /// The names in an archive of one container, and its runtime specification.
 pub(super) struct Told {
@@ -132,7 +133,8 @@ impl Told {
         for mount in binds {
             let host_path = given.get(&mount.destination).unwrap_or(&mount.source);
             if !Path::new(host_path).exists() {
-                let (archive, to) = (&self.archive, &mount.destination);
+                let archive = &self.archive;
+                let (host_path, to) = (one_line(host_path), one_line(&mount.destination));
                 return Err(Fault::Failed(format!(
                     "{archive}: the container has {host_path} mounted at {to}, and this node has \
                      no such path: name another one with --mount PATH:{to}"

@@ -6,6 +6,7 @@ use criu_cri::client::Client;
 use criu_cri::proto::{Container, ContainerState, PodSandbox, PodSandboxState};
 
 use crate::fault::Fault;
+use crate::shown::one_line;
 
 /// The sandboxes of an engine, and their containers.
 pub(super) struct Node {
@@ -98,9 +99,9 @@ impl Pod {
         self.sandbox.metadata.as_ref().map_or("", |names| &names.name)
     }
 
-    /// `NAMESPACE/POD`.
+    /// `NAMESPACE/POD`, for a person: the engine chooses the names.
     pub(super) fn title(&self) -> String {
-        format!("{}/{}", self.namespace(), self.name())
+        one_line(&format!("{}/{}", self.namespace(), self.name()))
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -121,7 +122,7 @@ impl Found<'_> {
         }
     }
 
-    /// `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`, and the beginning of the id.
+    /// `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`, and the beginning of the id, for a person.
     fn title(&self) -> String {
         let (title, id) = match self {
             Self::Pod(pod) => (pod.title(), &pod.sandbox.id),
@@ -129,7 +130,7 @@ impl Found<'_> {
                 (format!("{}/{}", pod.title(), name_of(container)), &container.id)
             }
         };
-        format!("{title} ({})", short(id))
+        one_line(&format!("{title} ({})", short(id)))
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -198,6 +199,17 @@ mod tests {
             pod("test", "web", "bbbb2", over),
         ];
         Node { pods }
+    }
+
+    #[test]
+    fn a_name_of_the_engine_makes_no_lines_of_its_own() {
+        let mut node = node();
+        for pod in &mut node.pods {
+            pod.sandbox.metadata.as_mut().unwrap().namespace = "a\ndo: x\x1b[8m".into();
+        }
+        let said = node.find("web").err().unwrap().to_string();
+        assert_eq!(said.lines().count(), 3, "{said}");
+        assert!(said.contains("\n  a\\ndo: x\\u{1b}[8m/web (aaaa1)"), "{said}");
     }
 
     #[test]

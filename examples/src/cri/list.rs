@@ -15,6 +15,7 @@ use super::find::{Node, Pod, name_of, runs, short};
 use crate::exit::Exit;
 use crate::images::show;
 use crate::inspect::Table;
+use crate::shown::one_line;
 use crate::tool::Fallible;
 
 /// Options of `cri list`.
@@ -176,7 +177,7 @@ impl fmt::Display for Listing {
                 table.row([pod, sandbox, row.runtime(), name, id, state, image]);
             }
         }
-        let (engine, version) = (&self.engine, &self.version);
+        let (engine, version) = (one_line(&self.engine), one_line(&self.version));
         let pods =
             if self.checkpoints_pods { "checkpoints pods" } else { "does not checkpoint pods" };
         write!(f, "{engine} {version} at {} {pods}", self.endpoint)?;

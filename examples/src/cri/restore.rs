@@ -21,6 +21,7 @@ use super::whole::Whole;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Output;
+use crate::shown::one_line;
 use crate::tool::Fallible;
 
 /// Options of `cri restore`.
@@ -138,9 +139,10 @@ impl Restore {
             "" => {}
             base if base.starts_with("sha256:") => {
                 return Err(Fault::Failed(format!(
-                    "{}: the container's image has no name in a registry, only {base}: containerd \
+                    "{}: the container's image has no name in a registry, only {}: containerd \
                      restores containers of images that it has pulled",
-                    self.from.display()
+                    self.from.display(),
+                    one_line(base)
                 )));
             }
             base => fetch_base(engine, base, &pod)?,

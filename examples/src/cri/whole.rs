@@ -9,6 +9,7 @@ use criu_cri::proto::{ContainerConfig, Kept, PodSandboxConfig, RestorePodRequest
 
 use super::archives::Private;
 use crate::fault::Fault;
+use crate::shown::one_line;
 
 /// A pod to restore: its directory, and its record.
 pub(super) struct Whole {
@@ -63,7 +64,7 @@ impl Whole {
                 Some(config) => Some(config),
                 None => kept(&container.config.0)?,
             };
-            let what = format!("container {}", container.name);
+            let what = format!("container {}", one_line(&container.name));
             configs.push(config.ok_or_else(|| lacks(&what, "--container-config"))?);
         }
         if let Some(name) = containers.keys().next() {

@@ -10,6 +10,10 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
              between; --node asks by way of the API server"
         }
         ErrorKind::NotTls(_) => "check the port: that of a kubelet is 10250",
+        ErrorKind::TlsEnded(_) => {
+            "check the address; the server has to speak TLS 1.2 or 1.3 with a cipher that is not \
+             an old one, see --tls-cipher-suites and --tls-min-version of the kubelet"
+        }
         ErrorKind::Untrusted => {
             "give the authority that signs the kubelets' certificates with --ca; a kubelet without \
              one has its own in /var/lib/kubelet/pki/kubelet.crt, to be copied from the node for \

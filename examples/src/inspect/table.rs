@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::shown::one_line;
+
 /// Rows of text, in columns as wide as their widest cell. A heading that begins with ">" belongs to
-/// a column of numbers.
+/// a column of numbers. Cells may have names that strangers chose.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
     head: [&'static str; N],
@@ -16,7 +18,7 @@ impl<const N: usize> Table<N> {
     }
 
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| one_line(&cell)));
     }
 }
 
@@ -51,3 +53,16 @@ impl<const N: usize> fmt::Display for Table<N> {
 
 /// Widest column that is filled up with spaces, in characters.
 const MAX_WIDTH: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_one_line_and_steers_no_terminal() {
+        let mut table = Table::new(["NAME", "FILE"]);
+        table.row(["a\nkept  b.tar".to_owned(), "\x1b[1A\x1b[8m.tar".to_owned()]);
+        let want = "NAME            FILE\na\\nkept  b.tar  \\u{1b}[1A\\u{1b}[8m.tar";
+        assert_eq!(table.to_string(), want);
+    }
+}

@@ -74,11 +74,6 @@ impl PlaceArgs {
         Ok(Kubelet::new(endpoint, access.clone()))
     }
 
-    /// Tells that any certificate is accepted.
-    pub(super) fn is_insecure(&self) -> bool {
-        self.insecure_skip_tls_verify
-    }
-
     /// Reads the kubeconfig, if it is named or needed.
     fn cluster(&self) -> Result<Option<Cluster>, Fault> {
         let context = self.context.as_deref();

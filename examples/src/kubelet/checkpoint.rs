@@ -53,7 +53,7 @@ impl Checkpoint {
             .parse()
             .map_err(|error| Fault::usage(format!("{}: {error}", self.container)))?;
         let kubelet = self.place.kubelet()?;
-        if self.place.is_insecure() {
+        if kubelet.access().trusts_anybody() {
             output.say("the server's certificate is not checked: anybody could answer");
         }
         let place = kubelet.endpoint().to_string();
@@ -69,8 +69,8 @@ impl Checkpoint {
                 "certificate_ends": end.map(|end| end.to_string()),
             });
             let line = format!(
-                "{place} lets the caller checkpoint {container}, which is in the pod; if it runs, \
-                 and if the container runtime has checkpoints, is not known before"
+                "{place} lets the caller checkpoint {container}, which is in the pod; only a \
+                 checkpoint shows that the container runs and that its runtime has checkpoints"
             );
             output.done(line, facts);
             return Ok(Exit::Done.into());
@@ -102,9 +102,7 @@ impl Checkpoint {
                     BinaryBytes(local.size)
                 );
                 if self.verify {
-                    verify(&saved, local)?;
-                    facts["verified"] = true.into();
-                    line += "; all of it can be read, and nothing is wrong with the images";
+                    line += verify(&saved, local, &output, &mut facts)?;
                 }
             }
             Err(error) if self.verify => return Err(format!("{path}: {error}").into()),
@@ -132,17 +130,34 @@ fn describe(local: &Local, facts: &mut Value) {
     facts["checkpointed"] = local.stored.time.to_string().into();
 }
 
-/// Reads the whole archive, and checks its images.
-fn verify(saved: &Saved, local: Local) -> Fallible<()> {
+/// Reads the whole archive, and checks its images. Returns the outcome in words.
+///
+/// # Errors
+/// The archive cannot be read, or its images have an error.
+fn verify(
+    saved: &Saved,
+    local: Local,
+    output: &Output,
+    facts: &mut Value,
+) -> Fallible<&'static str> {
     let work = Work::new(local.size)?;
     let name = saved.path.to_string_lossy().into_owned();
     let archive = Archive::new(name, Blob::try_from(local.file)?)?;
-    archive.verify(&|bytes| work.step(bytes)).map_err(|error| work.fault(error))?;
+    let verified = archive.verify(&|bytes| work.step(bytes));
+    let verified = verified.map_err(|error| work.fault(error))?;
+    drop(work);
     let place = find_place(&saved.path, archive, None)?;
     let findings = check(place.set());
-    let bad = findings.iter().find(|finding| finding.severity == Severity::Error);
-    match bad {
-        Some(finding) => Err(format!("{}: {finding}", saved.path.display()).into()),
-        None => Ok(()),
+    if let Some(bad) = findings.iter().find(|finding| finding.severity == Severity::Error) {
+        return Err(format!("{}: {bad}", saved.path.display()).into());
     }
+    findings.iter().for_each(|finding| output.say(finding));
+    facts["verified"] = true.into();
+    facts["has_digests"] = verified.has_digests.into();
+    facts["findings"] = findings.iter().map(ToString::to_string).collect();
+    Ok(if verified.has_digests {
+        "; all of it is as its digests say, and the images have no error"
+    } else {
+        "; all of it can be read, and the images have no error; there are no digests in it"
+    })
 }

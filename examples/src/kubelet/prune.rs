@@ -1,6 +1,5 @@
 //! `kubelet prune`: deletes old checkpoints from the directory of a node.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::inspect::Table;
+use crate::options::memory;
 use crate::output::Output;
 use crate::tool::Fallible;
 
@@ -82,7 +82,11 @@ impl Prune {
         let bytes = BinaryBytes(removed.as_ref().map_or(plan.bytes(), |removed| removed.bytes));
         let line = match &removed {
             Some(removed) => {
-                format!("{} deleted, {bytes}", files(removed.names.len()))
+                let deleted = format!("{} deleted, {bytes}", files(removed.names.len()));
+                match removed.gone.len() {
+                    0 => deleted,
+                    gone => format!("{deleted}; {} gone before", files(gone)),
+                }
             }
             None if rules.is_empty() => "there is no rule, and nothing would go".to_owned(),
             None => {
@@ -156,10 +160,13 @@ fn outcome(row: &Row, removed: Option<&Removed>) -> (&'static str, String) {
         return ("stays", why);
     }
     let Some(removed) = removed else { return ("goes", why) };
-    match removed.left.iter().find(|(name, _)| *name == row.entry.name) {
-        Some((_, left)) => ("left", left.clone()),
-        None => ("deleted", why),
+    if let Some((_, left)) = removed.left.iter().find(|(name, _)| *name == row.entry.name) {
+        return ("left", left.clone());
     }
+    if removed.gone.contains(&row.entry.name) {
+        return ("gone", "somebody else has deleted it".to_owned());
+    }
+    ("deleted", why)
 }
 
 fn fact(row: &Row, removed: Option<&Removed>) -> Value {
@@ -225,16 +232,10 @@ fn scoped(text: &str, usual: Scope) -> Result<(Scope, &str), String> {
     Ok((scope, rest))
 }
 
-/// Parses a number of bytes with `K`, `M`, `G` or `T`, `i` and `B` allowed after it.
+/// Parses a number of bytes with `K`, `M`, `G` or `T`, and `iB` or `B` after it.
 fn size(text: &str) -> Result<u64, String> {
-    let units = BTreeMap::from([("", 0), ("K", 10), ("M", 20), ("G", 30), ("T", 40)]);
-    let wrong = || format!("{text} is no size, as in 500M or 10G");
-    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let unit = unit.trim_end_matches('B').trim_end_matches('i');
-    let shift = *units.get(unit).ok_or_else(wrong)?;
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1_u64 << shift).ok_or_else(wrong)
+    let bytes = memory(text.trim_end_matches('B').trim_end_matches('i'))?;
+    u64::try_from(bytes).map_err(|error| error.to_string())
 }
 
 /// Parses a number of seconds, minutes, hours, days or weeks.
@@ -261,7 +262,23 @@ const RULES: &str = "Rules";
 
 #[cfg(test)]
 mod tests {
+    use criu_lab::checkpoints::Checkpoints;
+
     use super::*;
+
+    #[test]
+    fn a_file_that_somebody_else_deletes_is_gone_and_not_deleted() {
+        let place = Checkpoints::new("gone");
+        let gone = place.archive("gone.tar", "ns/pod/app", 1, 10);
+        place.archive("mine.tar", "ns/pod/app", 2, 10);
+        let directory = Directory::open(place.directory()).unwrap();
+        let rules = Rules::default().young(Duration::ZERO).keep(Scope::All, 0);
+        let plan = Plan::new(directory.read().unwrap(), &rules, SystemTime::now());
+        std::fs::remove_file(gone).unwrap();
+        let removed = directory.remove(&plan);
+        let words: Vec<_> = plan.rows().iter().map(|row| outcome(row, Some(&removed)).0).collect();
+        assert_eq!(words, ["deleted", "gone"]);
+    }
 
     #[test]
     fn rules_are_read_with_their_scopes_and_units() {

@@ -87,15 +87,16 @@ impl FromStr for Size {
     }
 }
 
-/// Parses a number of bytes of memory, with or without `K`, `M` or `G`.
+/// Parses a number of bytes of memory, with or without `K`, `M`, `G` or `T`.
 pub(crate) fn memory(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(['K', 'M', 'G']);
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
     let shift = match text.strip_prefix(digits) {
         Some("") => 0,
         Some("K") => 10,
         Some("M") => 20,
         Some("G") => 30,
-        _ => return Err("expected a number, alone or with K, M or G".into()),
+        Some("T") => 40,
+        _ => return Err("expected a number, alone or with K, M, G or T".into()),
     };
     let number: usize = digits.parse().map_err(|_| "expected a number, as in 512K".to_owned())?;
     number

@@ -10,6 +10,7 @@ use crate::drive::Drive;
 use crate::fault::Fault;
 use crate::hints;
 use crate::options::criu_program;
+use crate::shown::one_line;
 
 /// Options of the words that call an engine.
 #[derive(Args)]
@@ -107,12 +108,14 @@ pub(super) fn fault(error: EngineError, drive: &Drive) -> Fault {
             drive.received().map_or("SIGTERM", |received| received.signal.as_str()),
         ),
         // A signal ends the wait for the other members of a job, too.
-        EngineError::Hook(why) => {
-            interrupted(drive).unwrap_or_else(|| Fault::Failed(EngineError::Hook(why).to_string()))
+        EngineError::Hook(why) => interrupted(drive)
+            .unwrap_or_else(|| Fault::Failed(one_line(&EngineError::Hook(why).to_string()))),
+        EngineError::Option(_) | EngineError::Invalid { .. } => {
+            Fault::usage(one_line(&error.to_string()))
         }
-        EngineError::Option(_) | EngineError::Invalid { .. } => Fault::usage(error.to_string()),
         EngineError::Criu(error) => Fault::Criu { error, log: None, hints: hints::of },
-        error => Fault::Failed(error.to_string()),
+        // The record and the runtime choose the names in the message.
+        error => Fault::Failed(one_line(&error.to_string())),
     }
 }
 

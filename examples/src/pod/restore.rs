@@ -17,6 +17,7 @@ use crate::fault::Fault;
 use crate::options::{Coordinated, ShutNetwork};
 use crate::output::{Output, micros};
 use crate::progress::Progress;
+use crate::shown::one_line;
 use crate::tool::Fallible;
 
 /// Options of `pod restore`.
@@ -108,7 +109,8 @@ fn refuse(findings: &[Finding]) -> Result<(), Fault> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Fault::Failed(format!("the checkpoint cannot be restored here: {}", errors.join("; "))))
+    let errors = one_line(&errors.join("; "));
+    Err(Fault::Failed(format!("the checkpoint cannot be restored here: {errors}")))
 }
 
 fn target(text: &str) -> Result<(String, PathBuf, String), String> {

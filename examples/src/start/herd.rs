@@ -351,7 +351,7 @@ impl Drop for Live {
 }
 
 fn tell_failure(output: &Output, copy: u32, text: &str, error: Value) {
-    output.say(format!("copy {copy} failed: {text}"));
+    output.say_lines(format_args!("copy {copy} failed: {text}"));
     output.object("failed", json!({ "copy": copy, "error": error }));
 }
 

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod node;
 mod prune;
 
 use std::fs::{self, File};
@@ -13,10 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use criu_lab::certs::Wanted;
+use criu_lab::checkpoints::{Checkpoints, pack};
 use criu_lab::https::{Asked, Server};
 use serde_json::Value;
-
-use node::{Place, archive};
 
 /// Runs the program without a kubeconfig of whoever runs the test.
 fn run(args: &[&str]) -> Output {
@@ -54,14 +52,14 @@ fn kubelet(asked: &Asked, path: &Path) -> (u16, String) {
 
 #[test]
 fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
-    let place = Place::new("checkpoint");
+    let place = Checkpoints::new("checkpoint");
     let path = place.directory().join("checkpoint-pod_ns-app-1.tar");
     // The kubelet makes the archive while it is asked.
     let (written, export) = (path.clone(), place.export("ns/pod/app", 1, 1 << 20));
     let server = Server::start(move |asked| {
         let reply = kubelet(asked, &written);
         if reply.0 == 200 {
-            archive(&export, &written);
+            pack(&export, &written);
         }
         reply
     });
@@ -80,7 +78,9 @@ fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
     let done = json(&done);
     assert_eq!(done["path"], text(&path));
     assert_eq!(done["is_here"], true);
-    assert_eq!(done["verified"], true);
+    assert_eq!((&done["verified"], &done["has_digests"]), (&true.into(), &false.into()));
+    let findings = done["findings"].as_array().unwrap();
+    assert!(findings[0].as_str().unwrap().starts_with("warning: pages-"), "{findings:?}");
     assert_eq!(done["bytes"], fs::metadata(&path).unwrap().len());
     assert_eq!((&done["engine"], &done["pod_uid"]), (&"containerd".into(), &"uid-pod".into()));
     assert_eq!(server.last().path().1, Some("timeout=300"));
@@ -88,9 +88,13 @@ fn a_checkpoint_is_found_and_verified_on_the_node_itself() {
     assert!(done.status.success() && done.stdout.is_empty());
     let line = said(&done);
     assert!(line.contains(&format!("ns/pod/app is in {}, ", path.display())), "{line}");
+    let done = ask(&["--verify"]);
+    let line = said(&done);
+    assert!(line.contains("and the images have no error; there are no digests in it"), "{line}");
+    assert!(line.contains("warning: pages-1.img: "), "{line}");
 
     // Images that are broken.
-    let export = place.0.join("ns-pod-app/checkpoint/pages-1.img");
+    let export = place.place().join("ns-pod-app/checkpoint/pages-1.img");
     fs::write(export, "short").unwrap();
     let broken = said(&ask(&["--verify"]));
     assert!(broken.contains("1.tar: error: pages-1.img: ends early"), "{broken}");
@@ -173,6 +177,18 @@ fn a_kubeconfig_leads_through_the_api_server() {
     let path = "/api/v1/nodes/worker-1/proxy/checkpoint/ns/pod/app";
     assert_eq!(asked.path(), (path, None));
     assert!(asked.certificate.is_some());
+    // A kubeconfig that trusts anybody is told.
+    let anybody = server.dir.join("anybody");
+    let config = fs::read_to_string(&file).unwrap();
+    let skip = "insecure-skip-tls-verify: true";
+    fs::write(&anybody, config.replace("certificate-authority: ca.pem", skip)).unwrap();
+    let args_of_anybody = ["checkpoint", "ns/pod/app", "--node", "worker-1", "--kubeconfig"];
+    let done = run(&[&args_of_anybody[..], &[text(&anybody)]].concat());
+    assert!(done.status.success(), "{done:?}");
+    assert!(said(&done).contains("the server's certificate is not checked"), "{done:?}");
+    let authority = server.authority.file();
+    let done = run(&[&args_of_anybody[..], &[text(&anybody), "--ca", text(&authority)]].concat());
+    assert!(done.status.success() && !said(&done).contains("not checked"), "{done:?}");
     // The first of several files, of which some are missing.
     let list = format!("/nowhere/config:{}", file.display());
     let done = program().args(args).env("KUBECONFIG", list).output().unwrap();
@@ -221,10 +237,12 @@ fn a_terminal_shows_that_the_kubelet_is_at_work() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut child = command.stderr(terminal.slave).spawn().unwrap();
     drop(command);
+    // A terminal that no process holds any more fails with EIO, after all that was written.
+    let mut shown = Vec::new();
+    let end = File::from(terminal.master).read_to_end(&mut shown).unwrap_err();
+    assert_eq!(end.raw_os_error(), Some(nix::libc::EIO));
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let mut shown = vec![0; 4096];
-    let len = File::from(terminal.master).read(&mut shown).unwrap();
-    let shown = String::from_utf8_lossy(&shown[..len]);
+    let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("the kubelet checkpoints"), "{shown:?}");
     let (_, after) = shown.rsplit_once("the kubelet checkpoints").unwrap();
     assert!(after.contains("no pod ns/pod is on this node (404)"), "{shown:?}");

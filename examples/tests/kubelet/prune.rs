@@ -3,18 +3,18 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::node::{Place, archive};
+use criu_lab::checkpoints::Checkpoints;
+
 use crate::{json, run, said, text};
 
 /// A directory with three checkpoints of a container, one of another, and a text.
-fn place(name: &str) -> Place {
-    let place = Place::new(name);
+fn place(name: &str) -> Checkpoints {
+    let place = Checkpoints::new(name);
     let directory = place.directory();
     for hour in 1..=3 {
-        let export = place.export("ns/web/app", hour, 10);
-        archive(&export, &directory.join(format!("{hour}.tar")));
+        place.archive(&format!("{hour}.tar"), "ns/web/app", hour, 10);
     }
-    archive(&place.export("ns/db/app", 1, 10), &directory.join("db.tar"));
+    place.archive("db.tar", "ns/db/app", 1, 10);
     fs::write(directory.join("notes.tar"), "text").unwrap();
     place
 }
@@ -44,6 +44,12 @@ fn nothing_is_deleted_without_the_word_for_it() {
     assert!(said(&done).contains("--apply needs a rule"), "{done:?}");
     let done = run(&["prune", text(&directory)]);
     assert!(said(&done).contains("there is no rule, and nothing would go"), "{done:?}");
+    // A name makes no rows, and steers no terminal.
+    fs::rename(directory.join("1.tar"), directory.join("1.tar\nkept  \x1b[1A\x1b[8m2.tar"))
+        .unwrap();
+    let table = String::from_utf8(run(&["prune", text(&directory)]).stdout).unwrap();
+    assert_eq!(table.lines().count(), 6, "{table}");
+    assert!(table.contains(" 1.tar\\nkept  \\u{1b}[1A\\u{1b}[8m2.tar\n"), "{table}");
 }
 
 #[test]
@@ -51,7 +57,7 @@ fn rules_delete_old_checkpoints_and_nothing_else() {
     let place = place("applied");
     let directory = place.directory();
     fs::write(directory.join("1.tar.keep"), "").unwrap();
-    let outside = place.0.join("outside.tar");
+    let outside = place.place().join("outside.tar");
     fs::rename(directory.join("db.tar"), &outside).unwrap();
     symlink(&outside, directory.join("db.tar")).unwrap();
     let rules = ["--young", "0", "--keep", "pod=1", "--apply", "--json"];
@@ -77,7 +83,7 @@ fn rules_delete_old_checkpoints_and_nothing_else() {
     assert!(outside.exists());
 
     // Pods of the node, by their directories.
-    let pods = place.0.join("pods");
+    let pods = place.place().join("pods");
     let orphans = format!("--orphans={}", pods.display());
     let done = run(&["prune", text(&directory), &orphans]);
     assert_eq!(done.status.code(), Some(1));
@@ -86,7 +92,7 @@ fn rules_delete_old_checkpoints_and_nothing_else() {
     let done = run(&["prune", text(&directory), &orphans, "--young", "0", "--apply"]);
     assert!(said(&done).contains("1 file deleted"), "{done:?}");
     assert!(!directory.join("3.tar").exists());
-    let done = run(&["prune", text(&place.0.join("missing")), "--keep", "1"]);
+    let done = run(&["prune", text(&place.place().join("missing")), "--keep", "1"]);
     assert_eq!(done.status.code(), Some(1));
     assert!(said(&done).contains("missing: No such file"), "{done:?}");
 }

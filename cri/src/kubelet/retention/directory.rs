@@ -14,7 +14,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::open::open_files;
 use super::plan::Plan;
-use super::stored::{Entry, Mark, is_pinned, names, read};
+use super::stored::{Entry, Mark, freed, is_pinned, names, read};
 
 /// A directory of checkpoints, which stays the same one whatever becomes of its path.
 #[derive(Debug)]
@@ -29,8 +29,10 @@ pub struct Directory {
 pub struct Removed {
     /// Names of the files that were deleted.
     pub names: Vec<OsString>,
-    /// Bytes of these files.
+    /// Bytes that are free now. A file that keeps another name keeps its bytes.
     pub bytes: u64,
+    /// Names of files that somebody else deleted in the meantime.
+    pub gone: Vec<OsString>,
     /// Files that were left, with the reason: they have changed, have got a mark, were opened, or
     /// cannot be deleted.
     pub left: Vec<(OsString, String)>,
@@ -67,7 +69,7 @@ impl Directory {
         }
         let open = open_files(&all);
         for entry in &mut entries {
-            entry.is_open = open.contains(&(entry.mark.device, entry.mark.inode));
+            entry.is_open = open.contains(&entry.mark.id());
         }
         Ok(entries)
     }
@@ -78,30 +80,34 @@ impl Directory {
         let mut removed = Removed::default();
         let names: BTreeSet<OsString> = plan.removals().map(|row| row.entry.name.clone()).collect();
         let open = open_files(&names);
-        for row in plan.removals() {
-            let entry = &row.entry;
-            let result = if open.contains(&(entry.mark.device, entry.mark.inode)) {
+        let mut deleted: Vec<&Entry> = Vec::new();
+        let mut lost = BTreeSet::new();
+        for entry in plan.removals().map(|row| &row.entry) {
+            let result = if open.contains(&entry.mark.id()) {
                 Err("a process has it open".to_owned())
             } else {
-                self.remove_one(entry)
+                self.remove_one(entry, lost.contains(&entry.mark.id()))
             };
             match result {
                 Ok(true) => {
                     removed.names.push(entry.name.clone());
-                    removed.bytes = removed.bytes.saturating_add(entry.size);
+                    deleted.push(entry);
+                    lost.insert(entry.mark.id());
                 }
-                // Somebody else has deleted it.
-                Ok(false) => {}
+                Ok(false) => removed.gone.push(entry.name.clone()),
                 Err(why) => removed.left.push((entry.name.clone(), why)),
             }
         }
+        removed.bytes = freed(deleted.into_iter());
         removed
     }
 
-    fn remove_one(&self, entry: &Entry) -> Result<bool, String> {
+    /// Deletes a file. Returns false if it is gone. `lost` is set if another name of the file was
+    /// deleted before, which changes the file's properties.
+    fn remove_one(&self, entry: &Entry, lost: bool) -> Result<bool, String> {
         let said = |error: Errno| error.desc().to_owned();
         match Mark::of(&self.fd, &entry.name) {
-            Ok(mark) if mark == entry.mark => {}
+            Ok(mark) if mark == entry.mark || (lost && mark.lost_a_name(&entry.mark)) => {}
             Ok(_) => return Err("it has changed".to_owned()),
             Err(Errno::ENOENT) => return Ok(false),
             Err(error) => return Err(said(error)),

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use criu_archive::metadata::Time;
 
 use super::rules::{Rules, Scope};
-use super::stored::{Entry, Stored};
+use super::stored::{Entry, Stored, freed};
 
 /// Verdicts on the files of a directory, by names of containers, with the newest first, and files
 /// that are no checkpoints last.
@@ -46,7 +46,7 @@ pub enum Verdict {
     Remove(Reason),
 }
 
-/// The rule by which a checkpoint goes.
+/// The rule that wants a checkpoint to go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -147,9 +147,10 @@ impl Plan {
         self.rows.iter().filter(|row| matches!(row.verdict, Verdict::Remove(_)))
     }
 
-    /// Returns the bytes of the files that are to go.
+    /// Returns the bytes that are free without the files that are to go. A file that keeps another
+    /// name keeps its bytes.
     pub fn bytes(&self) -> u64 {
-        self.removals().map(|row| row.entry.size).fold(0, u64::saturating_add)
+        freed(self.removals().map(|row| &row.entry))
     }
 }
 

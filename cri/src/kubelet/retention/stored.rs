@@ -1,5 +1,6 @@
 //! Archives in a directory, with what their metadata says.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -79,11 +80,24 @@ impl Stored {
     }
 }
 
+/// Returns the bytes that are free without some files. A file that keeps another name keeps its
+/// bytes, and one with several of these names counts once.
+pub(super) fn freed<'e>(entries: impl Iterator<Item = &'e Entry>) -> u64 {
+    let mut files: BTreeMap<(u64, u64), (u64, &Entry)> = BTreeMap::new();
+    for entry in entries {
+        files.entry(entry.mark.id()).or_insert((0, entry)).0 += 1;
+    }
+    let gone = files.into_values().filter(|(names, entry)| *names >= entry.mark.links);
+    gone.map(|(_, entry)| entry.size).fold(0, u64::saturating_add)
+}
+
 /// Properties of a file that tell if it is still the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Mark {
-    pub(super) device: u64,
-    pub(super) inode: u64,
+    device: u64,
+    inode: u64,
+    /// Number of names that the file has, here and in other directories.
+    links: u64,
     size: i64,
     written: (i64, i64),
     changed: (i64, i64),
@@ -96,10 +110,22 @@ impl Mark {
         Ok(Self::new(&stat))
     }
 
+    /// Returns the device and the inode.
+    pub(super) fn id(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// Tells if the file is the same one except that another name of it is gone.
+    pub(super) fn lost_a_name(&self, before: &Self) -> bool {
+        let Self { links, changed, .. } = *self;
+        links < before.links && *self == Self { links, changed, ..*before }
+    }
+
     fn new(stat: &FileStat) -> Self {
         Self {
             device: stat.st_dev,
             inode: stat.st_ino,
+            links: stat.st_nlink,
             size: stat.st_size,
             written: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),

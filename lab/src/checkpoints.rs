@@ -1,27 +1,37 @@
-//! A directory like that of a node, and archives as containerd writes them.
+//! A directory of checkpoints like that of a node, and archives as containerd writes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A directory like that of a node.
-pub(crate) struct Place(pub(crate) PathBuf);
+use crate::place::target_dir;
 
-impl Place {
-    pub(crate) fn new(name: &str) -> Self {
-        let name = format!("kubelet-word-{name}-{}", std::process::id());
-        let dir = criu_lab::place::target_dir().join("tmp").join(name);
+/// A place with a directory of checkpoints. Dropping it removes all that is in it.
+#[derive(Debug)]
+pub struct Checkpoints(PathBuf);
+
+impl Checkpoints {
+    /// Makes a place. `name` is that of a test.
+    pub fn new(name: &str) -> Self {
+        let name = format!("checkpoints-{name}-{}", std::process::id());
+        let dir = target_dir().join("tmp").join(name);
         fs::create_dir_all(dir.join("checkpoints")).unwrap();
         Self(dir)
     }
 
-    pub(crate) fn directory(&self) -> PathBuf {
+    /// Returns the place, for files beside the directory.
+    pub fn place(&self) -> &Path {
+        &self.0
+    }
+
+    /// Returns the directory of checkpoints.
+    pub fn directory(&self) -> PathBuf {
         self.0.join("checkpoints")
     }
 
-    /// Makes what is in an archive of a container, made at an hour of a day, of a real set of
-    /// images with so many bytes in each file of pages.
-    pub(crate) fn export(&self, container: &str, hour: u32, bytes: usize) -> PathBuf {
+    /// Makes the content of an archive of NAMESPACE/POD/CONTAINER, checkpointed at an hour of a
+    /// day. The images are a real set with so many bytes in each file of pages.
+    pub fn export(&self, container: &str, hour: u32, bytes: usize) -> PathBuf {
         let parts: Vec<&str> = container.split('/').collect();
         let [namespace, pod, name] = parts[..] else { panic!("{container}") };
         let top = self.0.join(container.replace('/', "-"));
@@ -53,16 +63,23 @@ impl Place {
         fs::write(top.join("status.dump"), "{}").unwrap();
         top
     }
+
+    /// Writes an archive of an export into the directory, and returns its path.
+    pub fn archive(&self, file: &str, container: &str, hour: u32, bytes: usize) -> PathBuf {
+        let path = self.directory().join(file);
+        pack(&self.export(container, hour, bytes), &path);
+        path
+    }
 }
 
-impl Drop for Place {
+impl Drop for Checkpoints {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Packs an export.
-pub(crate) fn archive(export: &Path, to: &Path) {
+/// Writes the archive of an export.
+pub fn pack(export: &Path, to: &Path) {
     let mut tar = Command::new("tar");
     tar.arg("-cf").arg(to).arg("-C").arg(export);
     tar.args(["spec.dump", "config.dump", "status.dump", "checkpoint"]);

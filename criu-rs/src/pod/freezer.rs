@@ -1,10 +1,14 @@
 //! The state of the freezer in images of containers that a pod has frozen.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use criu_images::edit::{Patch, Value, rewrite};
 use criu_images::proto::CgroupPropEntry;
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 use prost::Message;
 
 use crate::error::{Error, Result};
@@ -19,13 +23,22 @@ pub(super) fn forget(dump: &Dump<'_>) -> Result<()> {
     let directory: OwnedFd = match images.open()? {
         Some(directory) => directory,
         // CRIU opens the directory by the same path.
-        None => match File::open(images.path()) {
-            Ok(directory) => directory.into(),
-            Err(_) => return Ok(()),
-        },
+        None => File::open(images.path())
+            .map_err(|source| Error::system(format!("open {}", images.path().display()), source))?
+            .into(),
     };
     let name = "cgroup.img";
-    let Some(bytes) = read_file(&directory, name) else { return Ok(()) };
+    let Some(bytes) = read_file(&directory, name) else {
+        // CRIU writes none for a container whose cgroups it does not save.
+        return match fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(io::Error::other("it is unreadable, or too large")),
+        }
+        .map_err(|source| {
+            Error::system(format!("read {}", images.path().join(name).display()), source)
+        });
+    };
     let mut change = |patch: &mut Patch, bytes: &[u8]| {
         if patch.message() == "cgroup_prop_entry" {
             let property = CgroupPropEntry::decode(bytes).unwrap_or_default();

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 use super::state_dir::{StateDir, is_id, note};
-use super::{Pods, hold};
+use super::Pods;
 use crate::error::Code;
+use crate::hold;
 
 /// The pods whose containers do not all run yet.
 #[derive(Debug)]

@@ -23,7 +23,6 @@ mod compare;
 mod criu_options;
 mod facts;
 mod frozen;
-mod hold;
 mod output;
 mod parts;
 mod recovery;

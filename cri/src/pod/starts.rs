@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::Pods;
 use super::refusal::Refusal;
 use super::state_dir::{StateDir, is_id, note};
-use super::{Pods, hold};
 use crate::error::Code;
+use crate::hold;
 
 /// The pods whose containers do not all run yet.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Starts {
                 let (network, held) = network_of(process)
                     .map_err(|error| Refusal::state(format!("the pod's network: {error}")))?;
                 // Found out now, and not when the first container is started.
-                let tried = hold::shut(&held).and_then(|()| hold::open(&held));
+                let tried = hold::shut(&held, TABLE).and_then(|()| hold::open(&held, TABLE));
                 tried.map_err(|error| Refusal::state(format!("{CANNOT_SHUT}: {error}")))?;
                 (Some(network), Some(held))
             }
@@ -111,7 +112,8 @@ impl Starts {
         };
         pod.note.until = Some(now().as_secs().saturating_add(self.limit.as_secs()));
         self.write(&pod.note)?;
-        hold::shut(network).map_err(|error| Refusal::state(format!("{CANNOT_SHUT}: {error}")))?;
+        hold::shut(network, TABLE)
+            .map_err(|error| Refusal::state(format!("{CANNOT_SHUT}: {error}")))?;
         self.open_after(self.limit, pod.note.sandbox.clone(), pod.number);
         Ok(())
     }
@@ -184,7 +186,7 @@ impl Starts {
         }
         let number = number();
         if let (Some(until), Some(network)) = (note.until, &network) {
-            hold::shut(network)?;
+            hold::shut(network, TABLE)?;
             let left = until.saturating_sub(now().as_secs()).min(self.limit.as_secs());
             self.open_after(Duration::from_secs(left), note.sandbox.clone(), number);
         }
@@ -247,7 +249,7 @@ impl Starting {
     fn open(&self) {
         if let Some(network) = &self.network {
             // It fails for a network that is gone.
-            let _ = hold::open(network);
+            let _ = hold::open(network, TABLE);
         }
     }
 }
@@ -287,6 +289,9 @@ fn name(sandbox: &str) -> String {
 
 /// Begins the names of these notes.
 const BEGIN: &str = "restore-";
+
+/// Table that shuts the network of a pod. A member of a coordinated job has one of another name.
+const TABLE: &str = "criu_cri_shut";
 
 /// Version of the form of these notes.
 const VERSION: u32 = 1;

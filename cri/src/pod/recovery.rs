@@ -38,7 +38,8 @@ pub struct Recovered {
 
 impl Pods {
     /// Finishes what a killed program has left: thaws pods, removes files of checkpoints that are
-    /// not complete, and holds on to networks of pods that are being restored.
+    /// not complete, and holds on to networks of pods that are being restored. Sandboxes of restores
+    /// that were not finished are left to [`tidy`](Self::tidy), which asks the engine.
     ///
     /// Blocks until the criu processes of that program have ended.
     pub fn recover(&self) -> Vec<Recovered> {
@@ -51,7 +52,8 @@ impl Pods {
                 problem: Some(error.to_string()),
             }),
         }
-        all.extend(self.starts.recover().into_iter().map(|(of, problem)| Recovered {
+        let others = self.starts.recover().into_iter().chain(self.recover_begun());
+        all.extend(others.map(|(of, problem)| Recovered {
             of,
             killed: Vec::new(),
             problem: Some(problem),

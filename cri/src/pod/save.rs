@@ -91,7 +91,7 @@ impl Pods {
             None => std::ops::ControlFlow::Continue(()),
             Some(_) => std::ops::ControlFlow::Break(()),
         };
-        let options = annotation(&self.state, &job.sandbox.status.id, &job.options);
+        let options = annotation(&self.options, &job.sandbox.status.id, &job.options);
         let to = &making.output().path;
         let result = parts::archives(job, &work, to, specs, options.as_deref(), &watch)
             .and_then(|()| making.output().end())

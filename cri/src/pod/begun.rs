@@ -22,6 +22,9 @@ pub(super) struct Begun {
     mark: String,
     /// The second since 1970 from which on the engine makes no sandbox of the mark.
     until: u64,
+    /// Set while it is known that the engine is not about to make the sandbox.
+    #[serde(skip)]
+    is_idle: bool,
     /// Id of the sandbox, as soon as it is known.
     sandbox: Option<String>,
     /// The file of CRIU's options that was made for the pod.
@@ -37,6 +40,7 @@ impl Begun {
             version: VERSION,
             mark: format!("{}-{}-{number}", now().as_nanos(), std::process::id()),
             until: now().saturating_add(time).as_secs().saturating_add(1),
+            is_idle: true,
             sandbox: None,
             options: None,
         }
@@ -48,6 +52,16 @@ impl Begun {
         let mut config = config.clone();
         config.overlay(&PodSandboxConfig { annotations, ..PodSandboxConfig::default() });
         config
+    }
+
+    /// The engine is asked to make the sandbox.
+    pub(super) fn asked(&mut self) {
+        self.is_idle = false;
+    }
+
+    /// The engine has refused to make the sandbox.
+    pub(super) fn refused(&mut self) {
+        self.is_idle = true;
     }
 
     /// Sets the id of the sandbox.
@@ -78,7 +92,7 @@ impl Begun {
 
     /// Says whether the engine may still be about to make the sandbox.
     fn may_come(&self) -> bool {
-        self.sandbox.is_none() && now().as_secs() < self.until
+        self.sandbox.is_none() && !self.is_idle && now().as_secs() < self.until
     }
 
     fn is_sound(&self) -> bool {

@@ -22,7 +22,7 @@ use super::starts::NewPod;
 use super::state_dir::is_clean;
 use crate::client::Client;
 use crate::engine::{Options, Phase};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, ErrorKind};
 use crate::proto::{
     ContainerConfig, ContainerState, ImageSpec, Kept, PodSandboxConfig, RestorePodRequest,
     RestorePodResponse, RestoredContainer,
@@ -119,7 +119,8 @@ impl Pods {
     ) -> Result<RestorePodResponse, Refusal> {
         go_on(cancel)?;
         let config = begun.marked(&plan.config);
-        let id = {
+        begun.asked();
+        let made = {
             let made = client.run_sandbox(config.clone(), plan.handler);
             // The engine has a while to tell the id.
             let over = async {
@@ -129,10 +130,14 @@ impl Pods {
             };
             tokio::select! {
                 biased;
-                made = made => made?,
+                made = made => made,
                 refusal = over => return Err(refusal),
             }
         };
+        if let Err(ErrorKind::Refused { .. }) = made.as_ref().map_err(Error::kind) {
+            begun.refused();
+        }
+        let id = made?;
         begun.made(&id);
         *begun = self.noted(begun.clone()).await?;
         let sandbox = unless(cancel, SandboxFacts::of(client, &id)).await?;

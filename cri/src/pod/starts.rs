@@ -155,6 +155,13 @@ impl Starts {
         Ok(Some(pod.note.bundles.join(&container)))
     }
 
+    /// Says whether a word is the beginning of a container's id, and not the whole id.
+    fn begins(&self, word: &str) -> bool {
+        let pods = self.held.lock();
+        let mut waiting = pods.values().flat_map(|pod| &pod.note.waiting);
+        waiting.any(|id| !word.is_empty() && id.starts_with(word) && id != word)
+    }
+
     /// Takes the container off the list that a word means. Only the whole id means one if
     /// `is_whole` is set.
     fn started(&self, word: &str, is_whole: bool) {
@@ -340,6 +347,18 @@ impl Pods {
     /// methods have nothing to do. Never blocks.
     pub fn is_starting(&self) -> bool {
         self.starts.held.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Returns the whole id of a restored container that waits for its start. Asks the engine if a
+    /// word is the beginning of such an id, and returns any other word as it is.
+    pub async fn container(&self, word: &str) -> String {
+        let (starts, id) = (Arc::clone(&self.starts), word.to_owned());
+        let begins = tokio::task::spawn_blocking(move || starts.begins(&id)).await;
+        if !matches!(begins, Ok(true)) {
+            return word.into();
+        }
+        let status = self.client.container(word, false).await.ok().and_then(|found| found.status);
+        status.map_or_else(|| word.into(), |status| status.id)
     }
 
     /// Comes before a container is started. Shuts the network of its pod, if it is one of a pod

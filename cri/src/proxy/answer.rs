@@ -101,7 +101,20 @@ impl Call {
     /// `UNAVAILABLE` if the engine cannot be reached, its connection ends or the call was reset,
     /// and `RESOURCE_EXHAUSTED` for an answer above [`MAX_MESSAGE`].
     pub async fn pass(&self) -> Result<Passed, Status> {
-        let asked = self.upstream.ask(&self.method, &self.metadata, &self.message);
+        self.pass_bytes(&self.message).await
+    }
+
+    /// Passes the call on with another message in place of the client's, as [`pass`](Self::pass)
+    /// does.
+    ///
+    /// # Errors
+    /// Those of [`pass`](Self::pass).
+    pub async fn pass_with(&self, message: &impl Message) -> Result<Passed, Status> {
+        self.pass_bytes(&message.encode_to_vec()).await
+    }
+
+    async fn pass_bytes(&self, message: &[u8]) -> Result<Passed, Status> {
+        let asked = self.upstream.ask(&self.method, &self.metadata, message);
         let over = async {
             let why = self.stop.wait().await;
             sleep(self.grace).await;

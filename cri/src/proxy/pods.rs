@@ -67,7 +67,8 @@ impl PodAnswer {
     }
 
     async fn start(&self, call: Call) -> Result<Reply, Status> {
-        let StartContainerRequest { container_id: id } = call.read()?;
+        let StartContainerRequest { container_id: word } = call.read()?;
+        let id = self.pods.container(&word).await;
         let container = id.clone();
         let begun = self.blocking(move |pods| pods.starting(&container)).await?;
         let log = match begun {
@@ -78,7 +79,12 @@ impl PodAnswer {
             }
         };
         // An engine that is not there has started nothing, and may be asked again.
-        let passed = call.pass().await?;
+        let passed = if id == word {
+            call.pass().await?
+        } else {
+            // containerd restores no container whose id is cut short.
+            call.pass_with(&StartContainerRequest { container_id: id.clone() }).await?
+        };
         let container = id.clone();
         let is_refused = passed.refusal().is_some();
         let news = if is_refused { Pods::not_started } else { Pods::started };

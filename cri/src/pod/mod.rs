@@ -18,12 +18,14 @@
 //! other. Until the last one runs the network of the pod is shut: a connection between two of them
 //! would be reset by the first one, whose peer is not there yet.
 
+mod cgroups;
 mod checkpoint;
 mod compare;
 mod criu_options;
 mod facts;
 mod frozen;
 mod hold;
+mod layer;
 mod output;
 mod parts;
 mod recovery;

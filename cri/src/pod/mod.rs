@@ -19,12 +19,14 @@
 //! would be reset by the first one, whose peer is not there yet.
 
 mod begun;
+mod cgroups;
 mod checkpoint;
 mod compare;
 mod criu_options;
 mod facts;
 mod frozen;
 mod keeper;
+mod layer;
 mod network;
 mod output;
 mod parts;

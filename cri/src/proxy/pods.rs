@@ -34,8 +34,9 @@ impl PodAnswer {
         let saved = self.pods.checkpoint(request, call.deadline(), &cancel).await;
         watched.abort();
         match saved {
-            Ok(()) => {
+            Ok(notes) => {
                 (self.tell)(&format!("saved the pod of the sandbox {id} in {to}"));
+                notes.iter().for_each(|note| (self.tell)(note));
                 Ok(Reply::of(&CheckpointPodResponse {}))
             }
             Err(refusal) => {

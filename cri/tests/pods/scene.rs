@@ -186,6 +186,13 @@ impl<'b> Scene<'b> {
         all.into_iter().min().unwrap()
     }
 
+    /// The first process of a container.
+    pub fn process(&self, container: &str) -> i32 {
+        let answer = self.wait(self.client.container(container, true)).unwrap();
+        let info: serde_json::Value = serde_json::from_str(&answer.info["info"]).unwrap();
+        info["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
     /// Removes a pod.
     pub fn remove(&self, pod: &Pod) {
         // containerd cannot stop a container that ends by itself at this moment. A kubelet asks again.
@@ -201,7 +208,9 @@ impl<'b> Scene<'b> {
         time: Duration,
     ) -> Result<(), Refusal> {
         let cancel = Cancel::new().unwrap();
-        self.wait(pods.checkpoint(request, Some(Instant::now() + time), &cancel))
+        let notes = self.wait(pods.checkpoint(request, Some(Instant::now() + time), &cancel))?;
+        assert_eq!(notes, [""; 0]);
+        Ok(())
     }
 }
 

@@ -276,5 +276,5 @@ fn network(scene: &Scene<'_>, sandbox: &str) -> String {
 fn is_shut(network: &str) -> bool {
     let mut nft = Command::new("nsenter");
     let said = nft.arg(format!("--net={network}")).args(["nft", "list", "tables"]).output();
-    String::from_utf8(said.unwrap().stdout).unwrap().contains("criu_cri_shut")
+    String::from_utf8(said.unwrap().stdout).unwrap().contains("table inet criu_cri_shut")
 }

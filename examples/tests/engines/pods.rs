@@ -68,6 +68,12 @@ impl<'b> Scene<'b> {
         fs::read_to_string(&log).unwrap()[before..].to_owned()
     }
 
+    /// The number of networks that proxies have opened because they end or have no part.
+    fn opened(&self) -> usize {
+        let log = fs::read_to_string(self.folder.join("proxy.log")).unwrap();
+        log.matches("its network is open now").count()
+    }
+
     fn pod(&self, name: &str) -> Value {
         let logs = self.bed.dir.join(name);
         let namespaces = json!({"network": "POD", "ipc": "POD", "pid": "CONTAINER"});
@@ -162,6 +168,33 @@ fn fails(scene: &mut Scene<'_>, restore: &Value) {
     fs::rename(aside, payload).unwrap();
 }
 
+/// A network that is shut while containers start is opened when no proxy is there that opens it
+/// later.
+fn left(scene: &mut Scene<'_>, restore: &Value) {
+    let made = scene.ask("RestorePod", restore.clone());
+    let sandbox = json!({"podSandboxId": made.done()["podSandboxId"]});
+    // Engines take the beginning of an id for the id.
+    let id = made.done()["restoredContainers"][0]["containerId"].as_str().unwrap()[..16].to_owned();
+    scene.ask("StartContainer", json!({"containerId": id})).done();
+    // Another proxy has no part in starts.
+    scene.kill();
+    let (before, state) = (scene.opened(), scene.folder.join("state"));
+    let options = ["--forward-only", "--state", state.to_str().unwrap()];
+    let forward =
+        CriProxy::start(Path::new(PROGRAM), &scene.folder, &scene.engine.socket(), &options);
+    assert_eq!(scene.opened(), before + 1, "{}", forward.log());
+    assert!(forward.end().success());
+    // One that has a part ends.
+    scene.up();
+    assert_eq!(scene.opened(), before + 1);
+    assert!(scene.proxy.take().unwrap().end().success());
+    assert_eq!(scene.opened(), before + 2);
+    scene.up();
+    for method in ["StopPodSandbox", "RemovePodSandbox"] {
+        scene.ask(method, sandbox.clone()).done();
+    }
+}
+
 /// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no
 /// byte lost.
 fn moved(bed: &Bed) {
@@ -251,6 +284,7 @@ fn moved(bed: &Bed) {
         "checkpointPath": to, "config": scene.pod("again"), "containerConfigs": containers,
     });
     fails(&mut scene, &restore);
+    left(&mut scene, &restore);
     let made = scene.ask("RestorePod", restore);
     let pod = made.done()["podSandboxId"].as_str().unwrap().to_owned();
     let restored = made.done()["restoredContainers"].as_array().unwrap().clone();

@@ -28,6 +28,7 @@ mod frozen;
 mod keeper;
 mod layer;
 mod network;
+mod news;
 mod output;
 mod parts;
 mod recovery;

@@ -11,12 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::Pods;
 use super::criu_options::OptionsFile;
 use super::keeper::Keeper;
 use super::network::Network;
 use super::refusal::Refusal;
-use super::restore_log::RestoreLog;
 use super::state_dir::{StateDir, is_clean, is_id, note};
 use crate::error::Code;
 use crate::hold;
@@ -127,7 +125,7 @@ impl Starts {
 
     /// Shuts the network before a container is started, and sees to it that CRIU's options are
     /// there. Returns the bundle of the container, if it is a restored one.
-    fn starting(&self, word: &str) -> Result<Option<PathBuf>, Refusal> {
+    pub(super) fn starting(&self, word: &str) -> Result<Option<PathBuf>, Refusal> {
         let mut pods = self.held.lock();
         let waiting = pods.values().flat_map(|pod| &pod.note.waiting);
         let Some(container) = meant(waiting, word).cloned() else { return Ok(None) };
@@ -156,7 +154,7 @@ impl Starts {
     }
 
     /// Says whether a word is the beginning of a container's id, and not the whole id.
-    fn begins(&self, word: &str) -> bool {
+    pub(super) fn begins(&self, word: &str) -> bool {
         let pods = self.held.lock();
         let mut waiting = pods.values().flat_map(|pod| &pod.note.waiting);
         waiting.any(|id| !word.is_empty() && id.starts_with(word) && id != word)
@@ -164,7 +162,7 @@ impl Starts {
 
     /// Takes the container off the list that a word means. Only the whole id means one if
     /// `is_whole` is set.
-    fn started(&self, word: &str, is_whole: bool) {
+    pub(super) fn started(&self, word: &str, is_whole: bool) {
         let mut pods = self.held.lock();
         let waiting = pods.values().flat_map(|pod| &pod.note.waiting);
         let found = meant(waiting, word).filter(|id| !is_whole || *id == word).cloned();
@@ -175,7 +173,7 @@ impl Starts {
     }
 
     /// Takes the containers of the sandbox off the list that a word means.
-    fn ended(&self, word: &str) {
+    pub(super) fn ended(&self, word: &str) {
         let mut pods = self.held.lock();
         if let Some(sandbox) = meant(pods.keys(), word).cloned() {
             self.held.done(&mut pods, |note, _| note.sandbox == sandbox);
@@ -185,7 +183,7 @@ impl Starts {
 
     /// Opens all networks, and keeps the notes. Returns the sandboxes whose network was shut, each
     /// with the reason if it still is.
-    fn leave(&self) -> Vec<(String, Option<io::Error>)> {
+    pub(super) fn leave(&self) -> Vec<(String, Option<io::Error>)> {
         let mut pods = self.held.lock();
         let mut left = Vec::new();
         for (sandbox, pod) in &mut *pods {
@@ -198,6 +196,11 @@ impl Starts {
             }
         }
         left
+    }
+
+    /// Says whether there are no such pods. Never blocks.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.count.load(Ordering::SeqCst) == 0
     }
 
     /// Returns the sandboxes whose containers do not all run yet.
@@ -340,72 +343,6 @@ impl Held {
     }
 }
 
-/// News of restored containers, told by whoever passes calls on to the engine. Containers and
-/// sandboxes are named as in the calls: an engine also takes the beginning of an id.
-impl Pods {
-    /// Says whether there are restored containers that do not run yet. Without any, the other
-    /// methods have nothing to do. Never blocks.
-    pub fn is_starting(&self) -> bool {
-        self.starts.held.count.load(Ordering::SeqCst) > 0
-    }
-
-    /// Returns the whole id of a restored container that waits for its start. Asks the engine if a
-    /// word is the beginning of such an id, and returns any other word as it is.
-    pub async fn container(&self, word: &str) -> String {
-        let (starts, id) = (Arc::clone(&self.starts), word.to_owned());
-        let begins = tokio::task::spawn_blocking(move || starts.begins(&id)).await;
-        if !matches!(begins, Ok(true)) {
-            return word.into();
-        }
-        let status = self.client.container(word, false).await.ok().and_then(|found| found.status);
-        status.map_or_else(|| word.into(), |status| status.id)
-    }
-
-    /// Comes before a container is started. Shuts the network of its pod, if it is one of a pod
-    /// whose containers have connections with each other. Returns the log that CRIU will write, if
-    /// it is a restored container. Blocks.
-    ///
-    /// # Errors
-    /// [`Refusal`], and the container must not be started.
-    pub fn starting(&self, container: &str) -> Result<Option<RestoreLog>, Refusal> {
-        let bundle = self.starts.starting(container)?;
-        Ok(bundle.map(|bundle| RestoreLog::watch(bundle.join(LOG))))
-    }
-
-    /// Comes when a container was started, or was removed. Opens the network of its pod after the
-    /// last one. Blocks.
-    pub fn started(&self, container: &str) {
-        self.starts.started(container, false);
-    }
-
-    /// Comes when the engine has refused to start a container. The container is not waited for any
-    /// more. The beginning of an id may be that of several containers, and changes nothing. Blocks.
-    pub fn not_started(&self, container: &str) {
-        self.starts.started(container, true);
-    }
-
-    /// Comes when a sandbox was stopped or removed. Blocks.
-    pub fn ended(&self, sandbox: &str) {
-        self.starts.ended(sandbox);
-    }
-
-    /// Comes when the program ends, or has no part in starts. Opens the networks that are shut, so
-    /// that none stays shut without a program that opens it. The notes stay: a program that is
-    /// started soon shuts the networks again. Returns lines for a log. Blocks.
-    pub fn leave(&self) -> Vec<String> {
-        let line = |(sandbox, error): (String, Option<io::Error>)| match error {
-            None => format!(
-                "sandbox {sandbox}: its network is open now, and not all of its containers run: \
-                 connections between them may be lost"
-            ),
-            Some(error) => {
-                format!("sandbox {sandbox}: its network is shut, and cannot be opened: {error}")
-            }
-        };
-        self.starts.leave().into_iter().map(line).collect()
-    }
-}
-
 impl Starting {
     fn open(&self) -> io::Result<()> {
         self.network.as_ref().map_or(Ok(()), |network| hold::open(network, TABLE))
@@ -452,9 +389,6 @@ const VERSION: u32 = 1;
 
 /// Time between two tries to open a network.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// CRIU's log in a bundle of containerd's.
-const LOG: &str = "work/restore.log";
 
 #[cfg(test)]
 mod tests;

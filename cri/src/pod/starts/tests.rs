@@ -83,7 +83,7 @@ fn a_network_that_was_not_opened_is_opened_later() {
     scene.starts().ended("pod1");
     assert!(is_shut() && scene.note().is_some() && scene.starts().sandboxes() == ["pod1"]);
     scene.replace(network);
-    assert!(soon(|| scene.starts().held.count.load(Ordering::SeqCst) == 0));
+    assert!(soon(|| scene.starts().is_empty()));
     assert!(!is_shut() && scene.note().is_none());
 }
 

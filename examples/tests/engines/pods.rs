@@ -129,14 +129,18 @@ fn start(bed: &Bed, engine: &Containerd, folder: &Path) -> CriProxy {
     CriProxy::start(Path::new(PROGRAM), folder, &engine.socket(), &options)
 }
 
-/// Says whether a pod's cgroup is frozen.
+/// Says whether a pod's cgroup, or one of those below, is to be frozen.
 fn is_frozen(pod: &str) -> bool {
-    let state = |above: &str, file: &str| {
-        let path = Path::new("/sys/fs/cgroup").join(above).join("kubepods").join(pod).join(file);
-        fs::read_to_string(path).unwrap_or_default()
+    let mut places = Vec::new();
+    for above in ["freezer", "unified", "."] {
+        let place = Path::new("/sys/fs/cgroup").join(above).join("kubepods").join(pod);
+        places.extend(fs::read_dir(&place).into_iter().flatten().flatten().map(|e| e.path()));
+        places.push(place);
+    }
+    let is_set = |at: &PathBuf, file: &str| {
+        fs::read_to_string(at.join(file)).is_ok_and(|state| state.trim() == "1")
     };
-    let is_set = |above: &str| state(above, "cgroup.freeze").trim() == "1";
-    state("freezer", "freezer.state").trim() == "FROZEN" || is_set("unified") || is_set(".")
+    places.iter().any(|at| is_set(at, "freezer.self_freezing") || is_set(at, "cgroup.freeze"))
 }
 
 /// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no
@@ -180,7 +184,7 @@ fn moved(bed: &Bed) {
     // A proxy that is killed while the pod is frozen: its start thaws the pod.
     let asked = Asked { timeout: Some(60.0), ..Asked::default() };
     let call = scene.client.begin("CheckpointPod", request.clone(), &asked);
-    assert!(soon(|| to.join(".criu-cri/a/core-1.img").exists()));
+    assert!(soon(|| is_frozen("pod")));
     scene.kill();
     assert!(soon(|| is_frozen("pod")), "the kill came too late");
     assert_eq!(scene.client.wait(call).code(), "UNAVAILABLE");

@@ -24,13 +24,13 @@ mod compare;
 mod criu_options;
 mod facts;
 mod frozen;
-mod hold;
 mod layer;
 mod output;
 mod parts;
 mod recovery;
 mod refusal;
 mod restore;
+mod restore_log;
 mod save;
 mod starts;
 mod state_dir;
@@ -50,6 +50,7 @@ use crate::error::Code;
 pub use recovery::Recovered;
 pub use refusal::Refusal;
 pub use restore::Restored;
+pub use restore_log::RestoreLog;
 
 /// Checkpoints and restores of pods, through the CRI of an engine and a tool such as CRIU.
 ///
@@ -71,6 +72,9 @@ pub struct Pods {
 pub struct Settings {
     /// The directory for notes, on a file system that ends with the machine's uptime.
     pub state: PathBuf,
+    /// The directory for files of CRIU's options, which runc reads when it restores. Archives have
+    /// this path in them: the saving and the restoring program need the same one.
+    pub options: PathBuf,
     /// The file of CRIU's options that runc reads.
     pub runtime_config: PathBuf,
     /// The longest time for which the network of a restored pod is shut.
@@ -83,6 +87,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             state: "/run/criu-cri-proxy/state".into(),
+            options: "/run/criu-cri-proxy/options".into(),
             runtime_config: "/etc/criu/runc.conf".into(),
             shut: Duration::from_secs(60),
             patience: Duration::from_secs(30),
@@ -99,9 +104,10 @@ impl Pods {
         let state = StateDir::open(&settings.state)
             .map_err(Refusal::file("use the state directory", &settings.state))?;
         let state = Arc::new(state);
-        let starts = Arc::new(starts::Starts::new(Arc::clone(&state), settings.shut));
+        let options = settings.options.clone();
+        let starts = starts::Starts::new(Arc::clone(&state), options, settings.shut);
         let (settings, busy) = (Arc::new(settings), Arc::default());
-        Ok(Self { client, tool, settings, state, busy, starts })
+        Ok(Self { client, tool, settings, state, busy, starts: Arc::new(starts) })
     }
 
     /// Reserves a sandbox for an operation.

@@ -13,11 +13,11 @@ use serde::Deserialize;
 
 use super::Pods;
 use super::compare::{Configs, paired};
-use super::criu_options::{CRIU_CONFIG, CriuOptions, Way};
+use super::criu_options::{CRIU_CONFIG, CriuOptions, OptionsFile, Way};
 use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
 use super::refusal::{Refusal, go_on};
 use super::starts::NewPod;
-use super::state_dir::{StateDir, is_clean};
+use super::state_dir::is_clean;
 use crate::client::Client;
 use crate::engine::{Options, Phase};
 use crate::error::{Code, Error};
@@ -81,7 +81,7 @@ impl Pods {
             client: client.clone(),
             sandbox: None,
             options: None,
-            state: Arc::clone(&self.state),
+            directory: self.settings.options.clone(),
             done: false,
         };
         let result = self
@@ -96,8 +96,8 @@ impl Pods {
                     archives,
                     configs,
                     shuts,
-                    options: &wanted,
                     way,
+                    bundles: engine.bundles().to_path_buf(),
                 },
             )
             .await;
@@ -133,13 +133,15 @@ impl Pods {
                         or into a pod with a network of its own";
             return Err(Refusal::state(text));
         }
-        let mut options = None;
-        if let Way::File(name) = &plan.way {
-            plan.options.write(&self.state, name, &self.settings.runtime_config)?;
-            made.options = Some(name.clone());
-            options = Some(name.clone());
+        let options = match plan.way {
+            Way::File(file) => Some(file),
+            Way::Machine => None,
+        };
+        if let Some(file) = &options {
+            file.write(&self.settings.options)?;
+            made.options = Some(file.clone());
         }
-        let file = options.as_deref().map(|name| self.state.place(name));
+        let file = options.as_ref().map(|file| self.settings.options.join(&file.name));
         let mut response =
             RestorePodResponse { pod_sandbox_id: id.clone(), ..RestorePodResponse::default() };
         for Container { name, .. } in &plan.record.containers {
@@ -172,6 +174,7 @@ impl Pods {
                 .collect(),
             network: shuts.then_some(sandbox.pid),
             options,
+            bundles: plan.bundles,
         };
         self.starts.add(new)?;
         Ok(response)
@@ -195,8 +198,9 @@ struct Plan<'a> {
     configs: Configs,
     /// Set if the network is shut while the containers start.
     shuts: bool,
-    options: &'a CriuOptions,
     way: Way,
+    /// The folder of the engine's bundles.
+    bundles: PathBuf,
 }
 
 /// The archive of a container.
@@ -219,16 +223,16 @@ struct Verified {
 struct Made {
     client: Client,
     sandbox: Option<String>,
-    /// The file of CRIU's options.
-    options: Option<String>,
-    state: Arc<StateDir>,
+    /// The file of CRIU's options, and its directory.
+    options: Option<OptionsFile>,
+    directory: PathBuf,
     done: bool,
 }
 
 impl Made {
     async fn undo(&mut self) -> Result<(), Error> {
         if let Some(options) = self.options.take().filter(|_| !self.done) {
-            let _ = self.state.remove(&options);
+            options.remove(&self.directory);
         }
         let Some(sandbox) = self.sandbox.take().filter(|_| !self.done) else { return Ok(()) };
         let client = self.client.within(TIME_TO_UNDO);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,15 +12,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::Pods;
+use super::criu_options::OptionsFile;
 use super::refusal::Refusal;
-use super::state_dir::{StateDir, is_id, note};
-use super::{Pods, hold};
+use super::restore_log::RestoreLog;
+use super::state_dir::{StateDir, is_clean, is_id, note};
 use crate::error::Code;
+use crate::hold;
 
 /// The pods whose containers do not all run yet.
 #[derive(Debug)]
 pub(super) struct Starts {
     state: Arc<StateDir>,
+    /// The directory of CRIU's options.
+    options: PathBuf,
     limit: Duration,
     pods: Mutex<HashMap<String, Starting>>,
 }
@@ -46,7 +52,9 @@ struct Note {
     /// The second since 1970 from which on the network is open again, once it was shut.
     until: Option<u64>,
     /// The file of CRIU's options that was made for the pod.
-    options: Option<String>,
+    options: Option<OptionsFile>,
+    /// The folder of the engine's bundles.
+    bundles: PathBuf,
 }
 
 /// The network of a pod: that of a process, whatever the number of the process means later.
@@ -65,12 +73,14 @@ pub(super) struct NewPod {
     /// The process that holds the network, if the network is to be shut meanwhile.
     pub(super) network: Option<Pid>,
     /// The file of CRIU's options that was made for the pod.
-    pub(super) options: Option<String>,
+    pub(super) options: Option<OptionsFile>,
+    /// The folder of the engine's bundles.
+    pub(super) bundles: PathBuf,
 }
 
 impl Starts {
-    pub(super) fn new(state: Arc<StateDir>, limit: Duration) -> Self {
-        Self { state, limit, pods: Mutex::default() }
+    pub(super) fn new(state: Arc<StateDir>, options: PathBuf, limit: Duration) -> Self {
+        Self { state, options, limit, pods: Mutex::default() }
     }
 
     /// Waits for the containers of a restored pod.
@@ -93,6 +103,7 @@ impl Starts {
             network,
             until: None,
             options: pod.options,
+            bundles: pod.bundles,
         };
         self.write(&note)?;
         let starting = Starting { note, network: held, number: number() };
@@ -100,20 +111,26 @@ impl Starts {
         Ok(())
     }
 
-    /// Shuts the network before a container is started.
-    fn starting(self: &Arc<Self>, container: &str) -> Result<(), Refusal> {
+    /// Shuts the network before a container is started, and sees to it that CRIU's options are
+    /// there. Returns the bundle of the container, if it is a restored one.
+    fn starting(self: &Arc<Self>, container: &str) -> Result<Option<PathBuf>, Refusal> {
         let mut pods = self.pods();
         let Some(pod) = pods.values_mut().find(|pod| pod.waits_for(container)) else {
-            return Ok(());
+            return Ok(None);
         };
+        let bundle = Some(pod.note.bundles.join(container));
+        if let Some(file) = &pod.note.options {
+            // Another pod of the same checkpoint, which has started, has removed it.
+            file.write(&self.options)?;
+        }
         let Some(network) = pod.network.as_ref().filter(|_| pod.note.until.is_none()) else {
-            return Ok(());
+            return Ok(bundle);
         };
         pod.note.until = Some(now().as_secs().saturating_add(self.limit.as_secs()));
         self.write(&pod.note)?;
         hold::shut(network).map_err(|error| Refusal::state(format!("{CANNOT_SHUT}: {error}")))?;
         self.open_after(self.limit, pod.note.sandbox.clone(), pod.number);
-        Ok(())
+        Ok(bundle)
     }
 
     /// Takes containers off the list. After the last one the network is open.
@@ -172,7 +189,8 @@ impl Starts {
         let is_sound = note.version == VERSION
             && is_id(&note.sandbox)
             && note.waiting.iter().all(|id| is_id(id))
-            && note.options.iter().all(|name| is_id(name));
+            && note.options.iter().all(OptionsFile::is_sound)
+            && is_clean(&note.bundles);
         if !is_sound {
             return Err(io::Error::other("its values make no sense"));
         }
@@ -200,7 +218,7 @@ impl Starts {
 
     fn forget(&self, note: &Note) {
         if let Some(options) = &note.options {
-            let _ = self.state.remove(options);
+            options.remove(&self.options);
         }
         let _ = self.state.remove(&name(&note.sandbox));
     }
@@ -219,12 +237,14 @@ impl Pods {
     }
 
     /// Comes before a container is started. Shuts the network of its pod, if it is one of a pod
-    /// whose containers have connections with each other.
+    /// whose containers have connections with each other. Returns the log that CRIU will write, if
+    /// it is a restored container.
     ///
     /// # Errors
     /// [`Refusal`], and the container must not be started.
-    pub fn starting(&self, container: &str) -> Result<(), Refusal> {
-        self.starts.starting(container)
+    pub fn starting(&self, container: &str) -> Result<Option<RestoreLog>, Refusal> {
+        let bundle = self.starts.starting(container)?;
+        Ok(bundle.map(|bundle| RestoreLog::watch(bundle.join(LOG))))
     }
 
     /// Comes when a container was started, could not be started, or was removed. Opens the network
@@ -290,6 +310,9 @@ const BEGIN: &str = "restore-";
 
 /// Version of the form of these notes.
 const VERSION: u32 = 1;
+
+/// CRIU's log in a bundle of containerd's.
+const LOG: &str = "work/restore.log";
 
 const CANNOT_SHUT: &str = "the network of the pod cannot be shut while its containers start, and \
                            their connections would be lost";

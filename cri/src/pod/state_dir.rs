@@ -11,12 +11,12 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A directory of notes, which belongs to one proxy at a time.
+/// A directory of notes, which belongs to one proxy at a time, or of files that several have.
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
-    /// Held as long as the proxy lives.
-    _lock: Flock<File>,
+    /// Held as long as the proxy lives. `None` for a directory of several.
+    _lock: Option<Flock<File>>,
 }
 
 impl StateDir {
@@ -25,13 +25,7 @@ impl StateDir {
     /// # Errors
     /// If the directory belongs to somebody else or is open to others, or another proxy uses it.
     pub(super) fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        DirBuilder::new().mode(0o700).recursive(true).create(&path)?;
-        let found = fs::symlink_metadata(&path)?;
-        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-            let why = "not a directory that belongs to this user alone, with mode 0700";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
+        let Self { path, .. } = Self::shared(path)?;
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -46,7 +40,22 @@ impl StateDir {
                     error => error.into(),
                 },
             )?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _lock: Some(lock) })
+    }
+
+    /// Opens a directory that other proxies of this user may use, too, or makes it.
+    ///
+    /// # Errors
+    /// If the directory belongs to somebody else or is open to others.
+    pub(super) fn shared(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        DirBuilder::new().mode(0o700).recursive(true).create(&path)?;
+        let found = fs::symlink_metadata(&path)?;
+        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+            let why = "not a directory that belongs to this user alone, with mode 0700";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(Self { path, _lock: None })
     }
 
     /// Writes a note, which is on the disk when this returns.

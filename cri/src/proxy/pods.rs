@@ -71,14 +71,26 @@ impl PodAnswer {
         let StartContainerRequest { container_id: id } = call.read()?;
         let container = id.clone();
         let begun = self.blocking(move |pods| pods.starting(&container)).await?;
-        if let Err(refusal) = begun {
-            (self.tell)(&format!("the container {id} was not started: {refusal}"));
-            return Err(status(&refusal));
-        }
+        let log = match begun {
+            Ok(log) => log,
+            Err(refusal) => {
+                (self.tell)(&format!("the container {id} was not started: {refusal}"));
+                return Err(status(&refusal));
+            }
+        };
         // An engine that is not there has started nothing, and may be asked again.
         let passed = call.pass().await?;
-        self.blocking(move |pods| pods.started(&id)).await?;
-        Ok(Reply::Passed(passed))
+        let container = id.clone();
+        self.blocking(move |pods| pods.started(&container)).await?;
+        let (Some(refused), Some(log)) = (passed.refusal(), log) else {
+            return Ok(Reply::Passed(passed));
+        };
+        let Some(cause) = self.blocking(move |_| log.cause()).await? else {
+            return Ok(Reply::Passed(passed));
+        };
+        (self.tell)(&format!("the container {id} was not restored: {cause}"));
+        let text = format!("{}: {cause}", refused.message());
+        Err(Status::new(refused.code(), text.chars().take(MAX_TEXT).collect::<String>()))
     }
 
     /// Passes a call on, and then looks at what it has ended.

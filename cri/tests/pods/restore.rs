@@ -1,15 +1,20 @@
 //! Pods that come back in new sandboxes.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criu_archive::UNWATCHED;
-use criu_archive::record::{Holder, Host, Record};
+use criu_archive::metadata::names::SPEC_DUMP;
+use criu_archive::record::{File, Holder, Host, RECORD, Record, Role};
 use criu_cri::Code;
 use criu_cri::pod::{Pods, Refusal, Restored};
 use criu_cri::proto::{ContainerConfig, ContainerState, Device, Kept, RestorePodRequest};
+use criu_lab::soon;
 use criu_rs::Cancel;
+use serde_json::Value;
 
 use crate::scene::{ENOUGH, Pod, Scene, TALKERS, names};
 use crate::{Bed, Case, case};
@@ -40,6 +45,11 @@ fn comes_back(bed: &Bed) {
     let tool = &record.containers[0].tool;
     assert_eq!((tool.kind.to_string(), &*tool.version), ("criu".into(), &*bed.version));
     assert_eq!(tool.arguments, ["--tcp-established"]);
+    let needs = &record.containers[0].needs;
+    assert!(needs.namespaces.iter().any(|kind| kind == "net"), "{needs:?}");
+    assert!(!needs.namespaces.iter().any(|kind| kind == "mnt"), "{needs:?}");
+    assert!(needs.mounts.iter().any(|mount| mount.path == "/etc/hosts"), "{needs:?}");
+    assert_eq!(record.gpus, None);
     scene.remove(&pod);
 
     // The record and the archives outlive both.
@@ -81,8 +91,12 @@ fn comes_back(bed: &Bed) {
     scene.goes_on(&pod, counted);
     scene.remove(&pod);
 
-    // The connections are not wanted, and one container is not started.
     fs::rename(&aside, &to).unwrap();
+    drop(pods);
+    for_a_time(&scene, &request);
+
+    // The connections are not wanted, and one container is not started.
+    let pods = scene.pods();
     request.options.insert("tcp".into(), "close".into());
     let config = scene.pod_config("closed");
     request.config = Some(config.clone());
@@ -92,6 +106,49 @@ fn comes_back(bed: &Bed) {
     pods.ended(&pod.id);
     assert!(!pods.is_starting() && scene.notes().is_empty());
     scene.remove(&pod);
+}
+
+/// A network is shut for a time only, whatever becomes of the proxy and of the containers. The
+/// notes of this proxy are in another directory than those of the one that has saved the pod.
+fn for_a_time(scene: &Scene<'_>, request: &RestorePodRequest) {
+    let state = scene.bed.dir("other-state");
+    fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
+    let time = Duration::from_secs(2);
+    let proxy = || scene.pods_with(&state, time);
+    let notes = || names(&state).into_iter().filter(|name| name != "lock").collect::<Vec<_>>();
+    let pods = proxy();
+    let mut restored = Vec::new();
+    for name in ["first", "second"] {
+        let config = scene.pod_config(name);
+        let request = RestorePodRequest { config: Some(config.clone()), ..request.clone() };
+        restored.push(restored_pod(&restore(scene, &pods, request).unwrap(), config));
+    }
+    let [first, second] = &restored[..] else { panic!("two pods") };
+
+    // The proxy lives on.
+    let own = network(scene, &first.id);
+    start(scene, &pods, &first.containers[0].1);
+    assert!(is_shut(&own) && !is_shut(&network(scene, &second.id)));
+    assert!(soon(|| !is_shut(&own)));
+    // The other container is removed, and what was made for the pod goes.
+    let (_, never) = &first.containers[1];
+    scene.wait(scene.client.remove_container(never)).unwrap();
+    pods.started(never);
+    assert_eq!(notes(), [format!("restore-{}.json", second.id)]);
+    scene.remove(first);
+
+    // The proxy is killed. The other pod of the same checkpoint has the options that it needs.
+    let own = network(scene, &second.id);
+    start(scene, &pods, &second.containers[0].1);
+    drop(pods);
+    std::thread::sleep(time + Duration::from_secs(1));
+    assert!(is_shut(&own));
+    let pods = proxy();
+    assert!(pods.recover().is_empty());
+    assert!(soon(|| !is_shut(&own)));
+    pods.ended(&second.id);
+    assert!(notes().is_empty() && !pods.is_starting());
+    scene.remove(second);
 }
 
 /// Requests that make nothing.
@@ -149,8 +206,43 @@ fn refusals(scene: &Scene<'_>, pods: &Pods, good: &RestorePodRequest) {
     assert_eq!(refusal.code(), Code::DataLoss, "{refusal}");
     assert!(refusal.text().contains("b.tar"), "{refusal}");
     fs::write(&path, bytes).unwrap();
+    // Processes with another label than the new specification asks for.
+    relabelled(Path::new(&good.checkpoint_path), || {
+        let refusal = restore(scene, pods, good.clone()).unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
+        let wanted = "container a: the engine cannot restore another label: \
+                      process.apparmorProfile was shop and is now none";
+        assert!(refusal.text().contains(wanted), "{refusal}");
+    });
     assert_eq!(sandboxes(), before);
     assert!(scene.notes().is_empty(), "{:?}", scene.notes());
+}
+
+/// Calls `then` while the specification of the first container names another profile of AppArmor.
+fn relabelled(to: &Path, then: impl FnOnce()) {
+    let saved: Vec<(PathBuf, Vec<u8>)> =
+        ["a.tar", RECORD].map(|name| (to.join(name), fs::read(to.join(name)).unwrap())).into();
+    let tar = |words: &[&str]| {
+        let ran = Command::new("tar").current_dir(to).args(words).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        ran.stdout
+    };
+    let spec = tar(&["-xOf", "a.tar", SPEC_DUMP]);
+    let mut spec: Value = serde_json::from_slice(&spec).unwrap();
+    spec["process"]["apparmorProfile"] = "shop".into();
+    tar(&["--delete", "-f", "a.tar", SPEC_DUMP]);
+    fs::write(to.join(SPEC_DUMP), spec.to_string()).unwrap();
+    tar(&["-rf", "a.tar", SPEC_DUMP]);
+    fs::remove_file(to.join(SPEC_DUMP)).unwrap();
+    let mut record = Record::open(to).unwrap();
+    let holder = Holder::open(to).unwrap();
+    record.containers[0].files[0] =
+        File::measured(&holder, "a.tar", Role::Archive, UNWATCHED).unwrap();
+    record.write(to).unwrap();
+    then();
+    for (path, bytes) in saved {
+        fs::write(path, bytes).unwrap();
+    }
 }
 
 /// A runtime to which no annotation names CRIU's options needs them in its own file.
@@ -223,5 +315,5 @@ fn network(scene: &Scene<'_>, sandbox: &str) -> String {
 fn is_shut(network: &str) -> bool {
     let mut nft = Command::new("nsenter");
     let said = nft.arg(format!("--net={network}")).args(["nft", "list", "tables"]).output();
-    String::from_utf8(said.unwrap().stdout).unwrap().contains("criu_cri_shut")
+    String::from_utf8(said.unwrap().stdout).unwrap().contains("table inet criu_cri_shut")
 }

@@ -68,6 +68,14 @@ impl<'b> Scene<'b> {
         pods(&self.client, &self.bed.criu, self.state())
     }
 
+    /// The same with notes in another directory, and another time for which networks are shut.
+    pub fn pods_with(&self, state: &Path, shut: Duration) -> Pods {
+        let mut settings = settings(state.to_path_buf());
+        settings.shut = shut;
+        let tool: Arc<dyn Engine> = Arc::new(Criu::new(self.bed.criu.clone()));
+        Pods::new(self.client.clone(), tool, settings).unwrap()
+    }
+
     /// The directory of the notes.
     pub fn state(&self) -> PathBuf {
         self.bed.dir.join("state")
@@ -185,9 +193,18 @@ impl<'b> Scene<'b> {
         info["pid"].as_i64().unwrap().try_into().unwrap()
     }
 
-    /// Removes a pod.
+    /// Removes a pod. As a kubelet does, it asks again after a failure: containerd fails to kill a
+    /// container that ends at this moment, because its peer has ended (`ttrpc: closed`).
+    #[track_caller]
     pub fn remove(&self, pod: &Pod) {
-        self.wait(self.client.stop_sandbox(&pod.id)).unwrap();
+        let mut stopped = self.wait(self.client.stop_sandbox(&pod.id));
+        soon(|| {
+            if stopped.is_err() {
+                stopped = self.wait(self.client.stop_sandbox(&pod.id));
+            }
+            stopped.is_ok()
+        });
+        stopped.unwrap();
         self.wait(self.client.remove_sandbox(&pod.id)).unwrap();
     }
 
@@ -241,9 +258,13 @@ impl Pod {
 /// The checkpoints and restores of a client.
 pub fn pods(client: &Client, criu: &criu_rs::Criu, state: PathBuf) -> Pods {
     let tool: Arc<dyn Engine> = Arc::new(Criu::new(criu.clone()));
+    Pods::new(client.clone(), tool, settings(state)).unwrap()
+}
+
+fn settings(state: PathBuf) -> Settings {
     let mut settings = Settings::default();
     settings.state = state;
-    Pods::new(client.clone(), tool, settings).unwrap()
+    settings
 }
 
 /// The names in a directory.

@@ -1,5 +1,6 @@
 //! Checkpoints by CRIU: all containers at one moment, in runc's form.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use criu_images::edit::{Edit, edit_directory, unmarked};
 use criu_rs::oci::{Cgroups, Container, ContainerDump};
 use criu_rs::{AfterDump, Pod};
 
+use super::beside::Looked;
 use super::options::{self, LAZY_MARKS};
 use super::told::Told;
 use crate::engine::control::{After, Control};
@@ -15,6 +17,7 @@ use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
 use crate::engine::options::Options;
 use crate::engine::outcome::Saved;
+use crate::engine::seen::Seen;
 use crate::engine::subject::{Running, Subject};
 
 /// Saves the containers of a subject, each into a folder of its name.
@@ -28,15 +31,20 @@ pub(super) fn checkpoint(
     what.check()?;
     control.left()?;
     let mut folders = Folders::default();
-    let (mut dumps, mut cgroups) = (Vec::new(), Vec::new());
+    let (mut dumps, mut cgroups, mut looked) = (Vec::new(), Vec::new(), Vec::new());
     for running in &what.containers {
         let folder = to.join(&running.name);
-        let (dump, freezer) = dump(running, &folder, options, control)
+        let (dump, look) = dump(running, &folder, options, control)
             .map_err(EngineError::container(&running.name))?;
-        cgroups.extend(freezer);
+        look.check()?;
+        cgroups.extend(look.checkpoint.freezer().map(Path::to_path_buf));
+        looked.push(look);
         folders.make(folder)?;
         dumps.push(dump);
     }
+    // The processes may not run on.
+    let look = |running: &Running| (running.name.clone(), Seen::of(running));
+    let mut seen: BTreeMap<String, Seen> = what.containers.iter().map(look).collect();
     let above = above(what)?;
     cgroups.extend(above.clone());
     control.moments.freezing(&cgroups).map_err(EngineError::Hook)?;
@@ -60,7 +68,7 @@ pub(super) fn checkpoint(
     if let Some(cancel) = control.cancel {
         pod = pod.cancel(cancel);
     }
-    let mut told = Told::new(control);
+    let mut told = Told::new(control, looked);
     let dumped = pod.dump(criu, &mut told).map_err(|error| told.reason(error))?;
     if options.is_on(LAZY_MARKS) {
         mark(&folders)?;
@@ -69,23 +77,24 @@ pub(super) fn checkpoint(
     let arguments = options::arguments(options);
     let saved = dumped.containers.into_iter().map(|(name, _)| Saved {
         folder: PathBuf::from(&name),
+        seen: seen.remove(&name).unwrap_or_default(),
         name,
         frozen: dumped.frozen,
         arguments: arguments.clone(),
+        features: options::features(options),
     });
     Ok(saved.collect())
 }
 
-/// Returns the dump of a container, and the cgroup that it freezes.
+/// Returns the dump of a container, and the container for a look at its processes.
 fn dump(
     running: &Running,
     folder: &Path,
     options: &Options,
     control: &Control<'_>,
-) -> criu_rs::oci::Result<(ContainerDump<'static>, Option<PathBuf>)> {
+) -> criu_rs::oci::Result<(ContainerDump<'static>, Looked)> {
     let container = Container::open(&running.bundle)?.default_config_file(RUNC_CONFIG);
     let checkpoint = container.checkpoint(running.pid)?;
-    let freezer = checkpoint.freezer().map(Path::to_path_buf);
     let dump = checkpoint.dump(folder.to_path_buf()).after_dump(match control.after {
         After::Resume => AfterDump::LeaveRunning,
         After::Stop => AfterDump::Kill,
@@ -96,7 +105,8 @@ fn dump(
         let left = deadline.saturating_duration_since(Instant::now());
         dump = dump.grace((left / 10).min(GRACE));
     }
-    Ok((dump, freezer))
+    let looked = Looked { name: running.name.clone(), first: running.pid, checkpoint };
+    Ok((dump, looked))
 }
 
 /// Returns the directory of the pod's freezer, if the pod has a cgroup of its own.

@@ -11,3 +11,8 @@ pub mod proto;
 pub mod proxy;
 
 pub use error::{Code, Error, ErrorKind, Result};
+
+/// The program in the README, which has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -108,7 +108,7 @@ async fn a_deadline_ends_a_call_and_the_server_is_told() {
 
 #[tokio::test]
 async fn calls_until_a_time_share_what_is_left() {
-    let place = Place::new("until");
+    let place = Place::new();
     let listener = UnixListener::bind(place.socket()).unwrap();
     let client = Client::connect(place.socket()).await.unwrap();
     let begun = Instant::now();

@@ -299,6 +299,7 @@ pub(crate) const OURS: &[&str] = &[
     "coordinator",
     "coordinator-certs",
     "coordinator-deps",
+    "coordinator-expose",
     "coordinator-id",
     "coordinator-net",
     "coordinator-timeout",

@@ -1,6 +1,7 @@
 //! Advice after a failure, in the options of the word that failed.
 
 mod causes;
+mod coordinator;
 pub(crate) mod kubelet;
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
@@ -58,6 +59,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         }
         Error::Label(error) => Some(about_label(error)),
         Error::Lock(error) => Some(about_locks(error.problem)),
+        Error::Hook { source, .. } => coordinator::of_hook(&**source),
         Error::Nested(_) => Some(about(Cause::NestedNamespace, Word::Dump)),
         Error::Place(error) => Some(about_place(&error.problem)),
         _ => advice(error, Word::of),

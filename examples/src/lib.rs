@@ -60,6 +60,7 @@ mod new_file;
 mod options;
 mod output;
 mod own;
+mod packed;
 mod page_server;
 mod parent;
 mod places;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::packed::{self, is_with_record};
 use crate::progress::Progress;
 use crate::remote::{Named, Opened, RegistryArgs};
 use crate::target;
@@ -20,8 +21,9 @@ use crate::word::Table;
 /// Options of `push`.
 #[derive(Args)]
 pub(crate) struct Push {
-    /// An archive, or an image in a layout: oci:DIR[:TAG], oci-archive:FILE[:TAG]
-    #[arg(value_name = "ARCHIVE|IMAGE")]
+    /// An archive, a directory with a record (criu-record.json), or an image in a layout:
+    /// oci:DIR[:TAG], oci-archive:FILE[:TAG]
+    #[arg(value_name = "ARCHIVE|DIR|IMAGE")]
     from: PathBuf,
     /// The image to make: HOST[:PORT]/NAME[:TAG] in a registry, oci:DIR[:TAG] or
     /// oci-archive:FILE[:TAG]
@@ -43,11 +45,16 @@ CRI-O and containerd know a checkpoint; index and manifest have the same. Equal 
 images. A layer that the registry has is not sent again, and the tag moves last: a push that fails
 leaves the old image.
 
+A directory that `criu-rs pod checkpoint` has made is packed with zstd on the way, into a file without
+a name beside it. `criu-rs pull REFERENCE DIR/` makes the same directory again. Equal directories
+make equal images, too.
+
 A path that exists is a file, also if its name looks like a reference.
 
 Examples:
   criu-rs push checkpoint.tar registry.example.org/counter:v1
   criu-rs push checkpoint.tar localhost:5000/counter:v1
+  criu-rs push shop/ registry.example.org/shop:v1        of `pod checkpoint`
   criu-rs push checkpoint.tar oci:layout:v1              a layout, in a directory
   criu-rs push oci-archive:image.tar:v1 registry.example.org/counter:v1
   criu-rs push --json checkpoint.tar localhost:5000/counter | jq -r .reference
@@ -55,7 +62,8 @@ Examples:
 Exit status:
   0  done
   1  the image was not sent
-  2  wrong usage";
+  2  wrong usage
+  4  stopped by Ctrl-C or SIGTERM while a directory was packed: nothing was sent";
 
     fn run(self, _: &str, _: &Table) -> Fallible<ExitCode> {
         let output = Output::new("criu-rs push", Self::WORD, self.json);
@@ -70,6 +78,7 @@ Exit status:
         let access = self.registry.access();
         let image = match Named::of(&self.from) {
             Some(from) => Opened::of(&from, &access)?.image,
+            None if is_with_record(&self.from) => packed::image(&self.from)?,
             None => Image::of_archive(&self.from).map_err(|error| self.unfit(&error))?,
         };
         let layer = image.layer();
@@ -113,7 +122,8 @@ impl Push {
                  with `criu-rs archive decrypt`"
             ),
             ErrorKind::NotAFile if self.from.is_dir() => format!(
-                "{name}: is a directory: make an archive of it with `criu-rs archive create`"
+                "{name}: is a directory without a record: make an archive of it with `criu-rs archive \
+                 create`"
             ),
             _ => error.to_string(),
         }

@@ -32,6 +32,9 @@ pub(crate) fn seeds() -> Seeds {
         ("archive", "links".to_owned(), links()),
         ("archive", "manifest".to_owned(), MANIFEST.into()),
         ("archive", "index".to_owned(), INDEX.into()),
+        ("archive", "gvisor".to_owned(), gvisor()),
+        ("archive", "qemu".to_owned(), qemu()),
+        ("archive", "firecracker".to_owned(), firecracker()),
     ]
 }
 
@@ -69,6 +72,25 @@ fn links() -> Vec<u8> {
     }
     archive.resize(archive.len() + 1024, 0);
     archive
+}
+
+/// Makes the head of a state file of gVisor, and a piece of state.
+fn gvisor() -> Vec<u8> {
+    let map = br#"{"compression":"none","container_count":"2","timestamp":"2026-11-30"}"#;
+    [b"gVisorSF", &(map.len() as u64).to_be_bytes()[..], map, b"state"].concat()
+}
+
+/// Makes the beginning of a migration stream of QEMU.
+fn qemu() -> Vec<u8> {
+    let ram = [&0x4_0004u64.to_be_bytes()[..], b"\x06pc.ram", &0x4_0000u64.to_be_bytes(), &[0; 8]];
+    let head = b"QEVM\0\0\0\x03\x07\0\0\0\x0apc-q35-7.2\x01\0\0\0\x02\x03ram\0\0\0\0\0\0\0\x04";
+    [&head[..], &ram.concat()].concat()
+}
+
+/// Makes the head of a state file of Firecracker.
+fn firecracker() -> Vec<u8> {
+    let head = [0x0710_1984_8664_0000u64.to_le_bytes(), 5u64.to_le_bytes()];
+    [&head.concat()[..], b"5.0.0", &[0; 40]].concat()
 }
 
 /// Adds a member of a sort to an archive.

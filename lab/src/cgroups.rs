@@ -100,6 +100,12 @@ impl Cgroups {
         self.made.iter().try_for_each(|(_, home)| join(home))
     }
 
+    /// Thaws what is frozen in them. A process in a frozen cgroup of version 1 does not end before,
+    /// not even by SIGKILL.
+    pub fn thaw(&self) {
+        self.made.iter().for_each(|(ours, _)| thaw_tree(ours));
+    }
+
     /// Removes them with all that was made below. Nothing may run there any more.
     ///
     /// # Errors
@@ -269,6 +275,11 @@ pub fn join(cgroup: &Path) -> Result<(), String> {
     fs::write(&file, "0").map_err(|error| format!("{}: {error}", file.display()))
 }
 
+/// Thaws what is frozen in the hierarchies of a sandbox that this process is in.
+pub fn thaw_all() {
+    thaw_tree(Path::new(ROOT));
+}
+
 /// A line of `/proc/self/cgroup`.
 #[derive(Debug)]
 pub struct Hierarchy {
@@ -353,6 +364,19 @@ fn members(cgroup: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+/// Thaws a cgroup of version 1 and those below it. In version 2 frozen processes end by SIGKILL.
+fn thaw_tree(cgroup: &Path) {
+    let state = cgroup.join("freezer.state");
+    if state.exists() {
+        let _ = fs::write(state, "THAWED");
+    }
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            thaw_tree(&entry.path());
+        }
+    }
 }
 
 /// Removes a cgroup and those below it, as far as nothing runs there.

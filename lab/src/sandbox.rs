@@ -115,9 +115,13 @@ fn run_in(
             Some(status) if status.success() => return Ok(()),
             Some(status) => return Err(status.to_string()),
             None if Instant::now() > end => {
-                // With process 1 goes everything.
+                // With process 1 goes everything, once it is thawed. Until then some process may
+                // freeze others again.
                 let _ = child.kill();
-                let _ = child.wait();
+                while let Ok(None) = child.try_wait() {
+                    cgroups.thaw();
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 return Err(format!("not done after {} s", limit.as_secs()));
             }
             None => std::thread::sleep(Duration::from_millis(5)),
@@ -140,19 +144,22 @@ pub fn first(layout: &str, words: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    loop {
+    let code = loop {
         match wait() {
             Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == worker => {
-                return u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
+                break u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == worker => {
                 eprintln!("the test was ended by {signal}");
-                return ExitCode::FAILURE;
+                break ExitCode::FAILURE;
             }
             Ok(_) => {}
-            Err(_) => return ExitCode::FAILURE,
+            Err(_) => break ExitCode::FAILURE,
         }
-    }
+    };
+    // The end of this process ends all others, and waits for them.
+    cgroups::thaw_all();
+    code
 }
 
 fn prepare(layout: &str) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! Two programs that talk over TCP on the loopback that they share, and check each byte.
+//! Two programs that talk over TCP, and check each byte.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use crate::payload::Counter;
 
-/// Talks as the side `serve` or `ask` of a port. Each side sends numbered messages, and ends at the
-/// first message that it has not waited for. Each counts the messages that it has got, and every
-/// twentieth in its output.
-pub(crate) fn talk(count: &Counter, side: &str, port: u16) -> ! {
-    let address = ("127.0.0.1", port);
+/// Talks as the side `serve` or `ask` of a place: a port of the loopback, or `ADDRESS:PORT`.
+///
+/// Each side sends numbered messages, and ends at the first message that it has not waited for.
+/// Each counts the messages that it has got, and every twentieth in its output.
+pub(crate) fn talk(count: &Counter, side: &str, place: &str) -> ! {
+    let address = if place.contains(':') { place.into() } else { format!("127.0.0.1:{place}") };
     let stream = match side {
-        "serve" => TcpListener::bind(address).unwrap().accept().unwrap().0,
+        "serve" => TcpListener::bind(&address).unwrap().accept().unwrap().0,
         _ => loop {
-            if let Ok(stream) = TcpStream::connect(address) {
+            if let Ok(stream) = TcpStream::connect(&address) {
                 break stream;
             }
             thread::sleep(Duration::from_millis(5));

@@ -1,18 +1,20 @@
 //! A container of a checkpoint.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bytes::Wire;
 use super::file::File;
+use super::hidden::Names;
 use super::tool::Tool;
 use crate::metadata::Other;
 use crate::metadata::json::is_empty;
 
 /// A container, and its checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Container {
@@ -55,6 +57,38 @@ impl Container {
     }
 }
 
+/// Environment and arguments of the container are hidden.
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            id,
+            attempt,
+            tool,
+            image,
+            config,
+            config_json,
+            files,
+            labels,
+            needs,
+            other,
+        } = self;
+        f.debug_struct("Container")
+            .field("name", name)
+            .field("id", id)
+            .field("attempt", attempt)
+            .field("tool", tool)
+            .field("image", image)
+            .field("config", config)
+            .field("config_json", &config_json.as_ref().map(|_| format_args!("_")))
+            .field("files", files)
+            .field("labels", labels)
+            .field("needs", needs)
+            .field("other", &Names(other.keys()))
+            .finish()
+    }
+}
+
 /// Image of a container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -87,7 +121,7 @@ pub struct Needs {
     /// Mounts from outside.
     #[serde(skip_serializing_if = "is_empty")]
     pub mounts: Vec<Mount>,
-    /// Connections that were open.
+    /// Connections that were open. No program of this project writes them.
     #[serde(skip_serializing_if = "is_empty")]
     pub connections: Vec<Connection>,
     /// All other fields.

@@ -33,8 +33,8 @@ pub struct Host {
     /// Security modules.
     #[serde(skip_serializing_if = "is_empty")]
     pub lsm: Lsm,
-    /// Features of the kernel, and answers of CRIU's checks, by name: `userfaultfd`, `mem_track`.
-    /// A feature without an entry is not known.
+    /// Features of the kernel by name: `userfaultfd`. A feature without an entry is not known.
+    /// Answers of CRIU's checks are with its program.
     #[serde(skip_serializing_if = "is_empty")]
     pub features: BTreeMap<String, bool>,
     /// Programs that are installed. `None` if nobody has looked.

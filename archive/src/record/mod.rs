@@ -70,6 +70,7 @@ mod finding;
 mod gpu;
 mod heads;
 mod here;
+mod hidden;
 mod holder;
 mod host;
 mod pod;

@@ -1,16 +1,18 @@
 //! The pod of a checkpoint.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bytes::Wire;
+use super::hidden::Names;
 use crate::metadata::Other;
 use crate::metadata::json::is_empty;
 
 /// A pod, and the sandbox that it ran in.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Pod {
@@ -58,5 +60,39 @@ impl Pod {
     ) -> Self {
         let (name, namespace, uid) = (name.into(), namespace.into(), uid.into());
         Self { name, namespace, uid, ..Self::default() }
+    }
+}
+
+/// Values of annotations and of the configuration are hidden.
+impl fmt::Debug for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            namespace,
+            uid,
+            attempt,
+            sandbox,
+            runtime_handler,
+            hostname,
+            labels,
+            annotations,
+            config,
+            config_json,
+            other,
+        } = self;
+        f.debug_struct("Pod")
+            .field("name", name)
+            .field("namespace", namespace)
+            .field("uid", uid)
+            .field("attempt", attempt)
+            .field("sandbox", sandbox)
+            .field("runtime_handler", runtime_handler)
+            .field("hostname", hostname)
+            .field("labels", labels)
+            .field("annotations", &Names(annotations.keys()))
+            .field("config", config)
+            .field("config_json", &config_json.as_ref().map(|_| format_args!("_")))
+            .field("other", &Names(other.keys()))
+            .finish()
     }
 }

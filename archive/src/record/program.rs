@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
@@ -69,17 +70,35 @@ fn answer(program: &Path) -> io::Result<String> {
         .spawn()?;
     let end = Instant::now() + PATIENCE;
     let stdout = child.stdout.take();
-    let read = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = stdout.map(|stdout| stdout.take(LONGEST).read_to_end(&mut bytes));
-        read.transpose().map(|_| bytes)
+    let (sender, pieces) = mpsc::channel();
+    thread::spawn(move || {
+        let Some(stdout) = stdout else { return };
+        let mut stdout = stdout.take(LONGEST);
+        let mut piece = [0; 4096];
+        loop {
+            match stdout.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(len) if len > 0 => {
+                    let piece = piece.get(..len).unwrap_or_default().to_vec();
+                    if sender.send(piece).is_err() {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
     });
     if let Err(error) = wait(&mut child, end) {
         let _ = child.kill();
         let _ = child.wait();
         return Err(error);
     }
-    let bytes = read.join().unwrap_or_else(|_| Err(io::Error::other("cannot be read")))?;
+    // A wrapper can leave a child that holds the pipe: its end may never come.
+    let end = Instant::now() + AFTER_END;
+    let mut bytes = Vec::new();
+    while let Ok(piece) = pieces.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        bytes.extend(piece);
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -110,6 +129,9 @@ pub(super) fn version(kind: &ToolKind, answer: &str) -> Option<String> {
 
 /// Time that a program has for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time for the rest of an answer after the program has ended.
+const AFTER_END: Duration = Duration::from_secs(1);
 
 /// Most bytes that are read of an answer.
 const LONGEST: u64 = 64 << 10;

@@ -11,6 +11,7 @@ use criu_archive::oci::Digest;
 use criu_archive::record::{About, Holder, Host, Program, RECORD, Record, Role, State, ToolKind};
 use criu_archive::write::{Draft, Options};
 use criu_archive::{ErrorKind, UNWATCHED};
+use criu_images::Severity;
 use criu_lab::scratch;
 use serde_json::{Value, json};
 
@@ -128,8 +129,11 @@ fn the_manifest_of_cri_o_is_read_as_a_record() {
     let mut host = Host::here();
     host.programs = Some(vec![Program::new(ToolKind::Criu, "4.3", "/usr/sbin/criu")]);
     let found = record.verify(&host, &holder, UNWATCHED).unwrap();
-    let [only] = &found[..] else { panic!("{found:?}") };
-    assert_eq!(only.about, About::Tool);
+    let [tool, machine, unread] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(tool.about, About::Tool);
+    // The manifest has digests of the archives alone, and no word on the machine.
+    assert_eq!((machine.severity, machine.about), (Severity::Note, About::Record));
+    assert!(unread.text.starts_with("2 files have no digest"), "{unread}");
     fs::write(directory.join("containers/aa11.tar"), b"the archive of wob").unwrap();
     let found = record.verify_files(&holder, UNWATCHED).unwrap();
     assert!(found[0].to_string().starts_with("error: containers/aa11.tar: has the digest "));
@@ -161,15 +165,16 @@ fn the_manifest_of_containerd_is_read_as_a_record() {
     ];
     assert_eq!(tools, expected);
     assert_eq!(record.containers[0].other["status"], json!({"state": "CONTAINER_RUNNING"}));
-    assert_eq!(record.verify_files(&holder, UNWATCHED).unwrap(), []);
+    let [note] = &record.verify_files(&holder, UNWATCHED).unwrap()[..] else { panic!() };
+    let expected = "note: 5 files have no digest in the record: the content was not compared";
+    assert_eq!(note.to_string(), expected);
     // An archive that is missing is a finding, and the rest is read.
     fs::remove_file(directory.join("c1.tar")).unwrap();
     let record = Record::of_containerd(&holder).unwrap();
     let found = record.verify_files(&holder, UNWATCHED).unwrap();
-    assert_eq!(
-        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["error: c1.tar: is missing"]
-    );
+    let [missing, note] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(missing.to_string(), "error: c1.tar: is missing");
+    assert!(note.text.contains(" no digest in the record"), "{note}");
 }
 
 #[test]

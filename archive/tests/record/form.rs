@@ -117,3 +117,22 @@ fn what_is_not_known_is_not_written() {
     let expected = json!({"version": 1, "made_by": "a", "state": "capturing", "containers": []});
     assert_eq!(json, expected);
 }
+
+#[test]
+fn secrets_are_not_shown_in_debug_output() {
+    let mut record = whole();
+    let secret = "hunter2";
+    let config = json!({"envs": [{"key": "PASSWORD", "value": secret}], "args": [secret]});
+    record["containers"][0]["config_json"] = config.clone();
+    record["containers"][0]["config"] = "aHVudGVyMg==".into();
+    record["containers"][0]["status"] = config.clone();
+    record["pod"]["config_json"] = config;
+    record["pod"]["annotations"]["last-applied"] = secret.into();
+    record["pod"]["newer"] = secret.into();
+    let record = Record::parse(record.to_string().as_bytes()).unwrap();
+    assert_eq!(record.containers[0].config, Wire(secret.into()));
+    for text in [format!("{record:?}"), format!("{record:#?}")] {
+        assert!(!text.contains(secret), "{text}");
+        assert!(text.contains("last-applied") && text.contains("config_json"), "{text}");
+    }
+}

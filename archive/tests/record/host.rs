@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use criu_archive::record::{
     CgroupVersion, Container, Host, Program, Record, State, Tool, ToolKind,
@@ -57,9 +60,14 @@ fn a_program_tells_its_version() {
     let programs = host.programs.as_deref().unwrap();
     let [qemu] = programs else { panic!("{programs:?}") };
     assert!(said(&qemu.path, &["--version"]).contains(&qemu.version), "{qemu:?}");
-    let [finding] = &record.verify_host(&host)[..] else { panic!() };
+    let [finding, unknown] = &record.verify_host(&host)[..] else { panic!() };
     let expected = "error: container b: firecracker made the checkpoint, and is not found here";
     assert_eq!(finding.to_string(), expected);
+    let expected = "note: the record says nothing of the machine of the checkpoint: processor, \
+                    kernel and cgroups were not compared";
+    assert_eq!(unknown.to_string(), expected);
+    record.host = Some(Host::default());
+    assert_eq!(record.verify_host(&host)[1].to_string(), expected);
 }
 
 #[test]
@@ -75,4 +83,20 @@ fn a_program_that_does_not_answer_is_an_error() {
     assert!(program("endless", "exec yes 'Version: none'").is_err());
     assert!(program("other", "echo runsc version none").is_err());
     assert!(Program::ask(&ToolKind::Criu, &directory.join("none")).is_err());
+}
+
+#[test]
+fn a_program_that_leaves_a_child_with_its_output_is_not_waited_for() {
+    let directory = scratch("record-wrapper");
+    let path = directory.join("wrapper");
+    // The child lives until the directory is gone, longer than any patience of a test.
+    let child = format!("while test -d {}; do sleep 0.1; done", directory.display());
+    let script = format!("#!/bin/sh\n( {child} ) &\necho runsc version 7.1\n");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let (sender, answer) = mpsc::channel();
+    thread::spawn(move || sender.send(Program::ask(&ToolKind::Runsc, &path)));
+    let answer = answer.recv_timeout(Duration::from_secs(60));
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(answer.unwrap().unwrap().version, "7.1");
 }

@@ -1,7 +1,9 @@
 //! Records made to do harm.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use criu_archive::record::{Holder, RECORD, Record};
 use criu_archive::{ErrorKind, UNWATCHED};
@@ -185,3 +187,45 @@ fn a_damaged_record_ends_in_a_result() {
     }
     assert!(read > 50, "{read}");
 }
+
+/// A thousand containers share images: without care, each image is read and blamed for
+/// each container.
+#[test]
+fn shared_images_are_read_once_and_the_findings_have_a_bound() {
+    let directory = scratch("record-shared-heads");
+    let map = json!({"a": "b".repeat(1 << 20)}).to_string();
+    let length = (map.len() as u64).to_be_bytes();
+    let head = [b"gVisorSF", &length[..], map.as_bytes(), b"state"].concat();
+    fs::write(directory.join("0"), head).unwrap();
+    for at in 1..IMAGES {
+        fs::hard_link(directory.join("0"), directory.join(at.to_string())).unwrap();
+    }
+    let files: Vec<Value> =
+        (0..IMAGES).map(|at| json!({"path": at.to_string(), "role": "image"})).collect();
+    let containers: Vec<Value> =
+        (0..1024).map(|at| json!({"name": at.to_string(), "tool": {"kind": "qemu"}})).collect();
+    let record = json!({"version": 1, "containers": containers, "files": files});
+    let record = Record::parse(record.to_string().as_bytes()).unwrap();
+    let holder = Holder::open(&directory).unwrap();
+    let calls = AtomicUsize::new(0);
+    let found = record.verify_files(&holder, &|_| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    });
+    let found = found.unwrap();
+    // Once as a file, and once for its head.
+    assert_eq!(calls.into_inner(), 2 * IMAGES);
+    let wrong = found.iter().filter(|one| one.text == "is of runsc, the record says qemu").count();
+    assert_eq!((wrong, found.len()), (IMAGES, IMAGES + 1), "{:?}", found.last());
+    // 16 MiB of heads are enough.
+    assert_eq!(record.heads(&holder).len(), 16);
+    // The work can be stopped between two heads.
+    let left = AtomicUsize::new(IMAGES + 2);
+    let error = record.verify_files(&holder, &|_| match left.fetch_sub(1, Ordering::Relaxed) {
+        0 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(matches!(error.unwrap_err().kind(), ErrorKind::Stopped));
+}
+
+const IMAGES: usize = 20;

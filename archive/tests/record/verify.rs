@@ -95,6 +95,25 @@ fn files_that_are_missing_changed_or_foreign_are_found() {
 }
 
 #[test]
+fn a_file_without_a_digest_is_noted() {
+    let (directory, mut record, host) = directory("record-no-digest");
+    let holder = Holder::open(&directory).unwrap();
+    record.containers[0].files[0].sha256 = None;
+    let [note] = &record.verify(&host, &holder, UNWATCHED).unwrap()[..] else { panic!() };
+    let expected = "1 file has no digest in the record: the content was not compared";
+    assert_eq!((note.severity, &*note.text), (Severity::Note, expected));
+    record.containers[1].files[0].sha256 = None;
+    let notes = record.verify(&host, &holder, UNWATCHED).unwrap();
+    assert!(notes[0].text.starts_with("2 files have no digest"), "{notes:?}");
+    // A file that is missing is no file that was not compared.
+    for container in &mut record.containers {
+        container.files[0].path += ".gone";
+    }
+    let found = record.verify_files(&holder, UNWATCHED).unwrap();
+    assert!(found.iter().all(|finding| finding.severity != Severity::Note), "{found:?}");
+}
+
+#[test]
 fn findings_on_files_have_a_bound() {
     let (directory, ..) = directory("record-many-files");
     for at in 0..1200 {

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use criu_rs::pages::LocalUsers;
@@ -14,9 +16,11 @@ use nix::unistd::geteuid;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::answer::{Answer, MAX_ANSWER};
 use super::error::CoordinatorError;
 use super::line::Line;
-use super::message::{Answer, Graph, KUBESCR, MAX_ANSWER, Request, Step, What};
+use super::message::{Graph, KUBESCR, Request, What};
+use super::step::Step;
 
 /// The way to a coordinator: its address, and how long an answer may take.
 ///
@@ -74,16 +78,20 @@ impl Client {
         self
     }
 
-    /// Trusts a coordinator of any user of this machine. By default a coordinator on a loopback
-    /// address, without TLS, is one of this process's user or of root.
+    /// Trusts a coordinator of any user of this machine. By default a coordinator that is reached
+    /// without TLS on a loopback address has to run as this process's user or as root, and others
+    /// are refused.
     #[must_use]
     pub fn other_users(mut self, on: bool) -> Self {
         self.other_users = on;
         self
     }
 
-    /// Sets the time that connecting and waiting for an answer may take. The coordinator waits for
-    /// its own limit: a member that has a shorter one ends first, and fails the job.
+    /// Sets the time for connecting to the coordinator and for its answer: 60 seconds by default.
+    ///
+    /// The coordinator waits for the other members up to a [limit](super::Limits::barrier) of its
+    /// own. If this time is shorter, the request may fail before the coordinator answers. Its job
+    /// then fails.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -142,16 +150,17 @@ impl Client {
         if !self.address.contains(':') {
             return Err(self.no_port());
         }
-        let addresses: Vec<SocketAddr> = self.address.to_socket_addrs().map_err(failed)?.collect();
+        let name = self.address.clone();
+        let found = wait.aside(move || name.to_socket_addrs())?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
+        for address in found.map_err(failed)? {
             if self.tls.is_none() && !self.exposed && !address.ip().is_loopback() {
-                return Err(CoordinatorError::Exposed(address.to_string()));
+                return Err(CoordinatorError::Unprotected(address.to_string()));
             }
             let left = wait.left()?.min(CONNECT).max(Duration::from_millis(1));
-            match TcpStream::connect_timeout(&address, left) {
+            match wait.aside(move || TcpStream::connect_timeout(&address, left))? {
                 Ok(socket) => {
-                    self.check_owner(address)?;
+                    self.check_owner(&socket, address, wait)?;
                     return Line::connected(socket, self.tls.as_ref());
                 }
                 Err(error) => last = error,
@@ -160,13 +169,33 @@ impl Client {
         Err(failed(last))
     }
 
-    /// Refuses a coordinator that another user of this machine runs.
-    fn check_owner(&self, address: SocketAddr) -> Result<(), CoordinatorError> {
+    /// Refuses a coordinator that another user of this machine runs. Waits until the coordinator
+    /// accepts the connection.
+    fn check_owner(
+        &self,
+        socket: &TcpStream,
+        address: SocketAddr,
+        wait: &Wait<'_>,
+    ) -> Result<(), CoordinatorError> {
         if self.tls.is_some() || self.other_users || !address.ip().is_loopback() {
             return Ok(());
         }
-        let user = LocalUsers::listening_at(address);
-        let user = user.map_err(CoordinatorError::system("find out who the coordinator is"))?;
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotConnected => wait.failed(error),
+            io::ErrorKind::NotFound => {
+                let why = "the kernel does not know the connection, which may have ended";
+                wait.failed(io::Error::new(error.kind(), why))
+            }
+            _ => CoordinatorError::system("find out who the coordinator is")(error),
+        };
+        let mut pause = Duration::from_millis(1);
+        let user = loop {
+            if let Some(user) = LocalUsers::accepted_by(socket).map_err(failed)? {
+                break user;
+            }
+            wait.pause(pause)?;
+            pause = (pause * 2).min(LOOK);
+        };
         if user == 0 || user == geteuid().as_raw() {
             return Ok(());
         }
@@ -197,6 +226,39 @@ impl Wait<'_> {
             return Err(CoordinatorError::Deadline { step, limit });
         }
         Ok(left)
+    }
+
+    /// Calls a function that may take longer than this wait, in a thread that is left alone then.
+    fn aside<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, CoordinatorError> {
+        let (done, result) = mpsc::sync_channel(1);
+        // Nobody may wait for the result any more.
+        let thread = thread::Builder::new().spawn(move || drop(done.send(call())));
+        thread.map_err(CoordinatorError::system("start a thread"))?;
+        loop {
+            match result.recv_timeout(self.left()?.min(LOOK)) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Timeout) => self.check_cancelled()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.failed(io::Error::other("the thread that connects has ended")));
+                }
+            }
+        }
+    }
+
+    /// Waits for some time, and no longer than the limit or a cancellation.
+    fn pause(&self, time: Duration) -> Result<(), CoordinatorError> {
+        thread::sleep(self.left()?.min(time));
+        self.check_cancelled()
+    }
+
+    fn check_cancelled(&self) -> Result<(), CoordinatorError> {
+        if self.client.cancel.as_ref().is_some_and(Cancel::is_cancelled) {
+            return Err(CoordinatorError::Cancelled(self.step.to_owned()));
+        }
+        Ok(())
     }
 
     fn failed(&self, source: io::Error) -> CoordinatorError {
@@ -275,3 +337,6 @@ fn shown(text: &[u8]) -> String {
 
 /// Time that connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// Longest time between two looks at a cancellation, or at who has accepted a connection.
+const LOOK: Duration = Duration::from_millis(20);

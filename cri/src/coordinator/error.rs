@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use criu_rs::pages::PagesError;
 
-use super::message::{Answer, Step};
+use super::answer::Answer;
+use super::step::Step;
 
 /// The error of a coordinator or of one of its members.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +55,21 @@ pub enum CoordinatorError {
     /// The member's operation was cancelled while it waited.
     #[error("cancelled while waiting for the others at {0}")]
     Cancelled(String),
-    /// Other machines can reach an address, and clients would need no certificate.
+    /// A coordinator is on another machine, and the way to it has no TLS.
+    #[error(
+        "{0}: this coordinator is on another machine, and without TLS whoever is between can read \
+         and forge what is said: use TLS, or allow it explicitly"
+    )]
+    Unprotected(String),
+    /// Other machines can reach an address on which a coordinator is to listen without TLS, and
+    /// clients would need no certificate.
     #[error(
         "{0}: other machines can reach this address, and without TLS anybody there can join: \
          use TLS, or allow the address explicitly"
     )]
     Exposed(String),
-    /// Another user of this machine listens at the coordinator's address.
-    #[error("{address}: user {user} listens there, who is neither this process's user nor root")]
+    /// Another user of this machine has accepted the connection to the coordinator.
+    #[error("{address}: user {user} answers there, who is neither this process's user nor root")]
     Stranger {
         /// The address.
         address: String,

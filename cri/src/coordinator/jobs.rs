@@ -7,8 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::answer::Answer;
+use super::dependencies::Dependencies;
+use super::event::Event;
 use super::limits::Limits;
-use super::message::{Answer, Graph, KUBESCR, Request, Step, What};
+use super::message::{Graph, KUBESCR, Request, What};
+use super::step::Step;
 use super::ties::Ties;
 
 /// The number of a connection.
@@ -25,40 +29,13 @@ pub(super) enum Deed {
     Note(Event),
 }
 
-/// An event of a job, for whoever watches a coordinator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A member has registered.
-    Registered {
-        /// The member's id.
-        id: String,
-        /// The step: [`Step::PreDump`] or [`Step::PreRestore`].
-        step: Step,
-    },
-    /// All members of a job have come to a step, and go on.
-    Passed {
-        /// The step.
-        step: Step,
-        /// The ids of the members that waited.
-        ids: Vec<String>,
-    },
-    /// A job has failed: its members go on without a checkpoint, or are not restored.
-    Failed {
-        /// The reason, with the name of the member that failed.
-        reason: String,
-        /// The ids of all members of the job.
-        ids: Vec<String>,
-    },
-}
-
 /// The members of all jobs. A job is what the dependencies tie together, in both directions.
 #[derive(Debug)]
 pub(super) struct Jobs {
     limits: Limits,
     members: BTreeMap<String, Member>,
     ties: Ties,
-    graph: Graph,
+    dependencies: Dependencies,
     deeds: Vec<Deed>,
 }
 
@@ -72,6 +49,8 @@ struct Member {
     /// The connection that stays for as long as the operation takes.
     held: Option<Ticket>,
     state: State,
+    /// The number of the job as whose part the member last went through an operation.
+    last_job: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -90,7 +69,8 @@ enum State {
 
 impl Jobs {
     pub(super) fn new(limits: Limits, graph: Graph) -> Self {
-        Self { limits, members: BTreeMap::new(), ties: Ties::default(), graph, deeds: Vec::new() }
+        let (members, ties, deeds) = (BTreeMap::new(), Ties::default(), Vec::new());
+        Self { limits, members, ties, dependencies: Dependencies::new(graph), deeds }
     }
 
     /// Takes the request of a connection.
@@ -182,14 +162,14 @@ impl Jobs {
         if id != KUBESCR {
             return Answer::Refused(format!("only {KUBESCR} sets dependencies, and not {id}"));
         }
-        let new = graph.keys().filter(|id| !self.graph.contains_key(*id)).count();
-        if self.graph.len().saturating_add(new) > self.limits.members {
+        let new = graph.keys().filter(|id| !self.dependencies.has(id)).count();
+        if self.dependencies.rows().saturating_add(new) > self.limits.members {
             let limit = self.limits.members;
             return Answer::Refused(format!(
                 "dependencies of more than {limit} members, the limit"
             ));
         }
-        self.graph.extend(graph);
+        self.dependencies.extend(graph);
         Answer::Ack
     }
 
@@ -214,8 +194,15 @@ impl Jobs {
             let limit = self.limits.members;
             return Some(Answer::Refused(format!("{limit} members are there, the limit")));
         }
-        let from_graph = || self.graph.get(&id).cloned().unwrap_or_default();
-        let needs = if needs.is_empty() { from_graph() } else { needs };
+        let needs = if needs.is_empty() { self.dependencies.of(&id) } else { needs };
+        if let Some(need) =
+            needs.iter().find(|need| self.has_passed(need, &id, step, waiting.since))
+        {
+            let done = if step.is_of_dump() { "saved" } else { "restored" };
+            return Some(Answer::Refused(format!(
+                "{need} has been {done} without {id}, which it does not name"
+            )));
+        }
         if !self.ties.tie(&id, &needs, self.limits.members) {
             let limit = self.limits.members;
             return Some(Answer::Refused(format!("{limit} members are there, the limit")));
@@ -227,11 +214,27 @@ impl Jobs {
             waiting: Some(waiting),
             held: None,
             state: State::Active,
+            last_job: self.members.get(&id).and_then(|old| old.last_job),
         };
         self.members.insert(id.clone(), member);
         self.deeds.push(Deed::Note(Event::Registered { id: id.clone(), step }));
+        if self.job(&id).len() == 1 {
+            self.deeds.push(Deed::Note(Event::Alone { id: id.clone() }));
+        }
         self.settle(&id);
         None
+    }
+
+    /// Tells if a member has gone through an operation as part of a job without another one, which
+    /// names it and would have waited for it.
+    fn has_passed(&self, need: &str, id: &str, step: Step, now: Instant) -> bool {
+        let Some(member) = self.members.get(need).filter(|member| member.state == State::Done)
+        else {
+            return false;
+        };
+        let was_with = self.members.get(id).is_some_and(|own| own.last_job == member.last_job);
+        let is_recent = now.saturating_duration_since(member.begun) < self.limits.barrier;
+        need != id && member.is_dump == step.is_of_dump() && !was_with && is_recent
     }
 
     /// Forgets the member that has been over for longest. Returns `false` if all are active.
@@ -262,7 +265,7 @@ impl Jobs {
             self.fail(&id, format!("{id}: its dump has ended after {at}"));
             return Some(Answer::Ack);
         }
-        if is_of_dump(step) != member.is_dump {
+        if step.is_of_dump() != member.is_dump {
             let what = if member.is_dump { "a dump" } else { "a restore" };
             let why = format!("{id} has begun {what}, and {step} does not belong to it");
             return Some(Answer::Refused(why));
@@ -276,6 +279,7 @@ impl Jobs {
             return Some(Answer::Ack);
         }
         member.waiting = Some(Waiting { ticket, since: now, hold: false });
+        self.deeds.push(Deed::Note(Event::Came { id: id.clone(), step }));
         self.settle(&id);
         None
     }
@@ -318,6 +322,7 @@ impl Jobs {
     fn finish(&mut self, id: &str) {
         if let Some(member) = self.members.get_mut(id) {
             member.state = State::Done;
+            member.last_job = self.ties.number(id);
             self.deeds.extend(member.held.take().map(Deed::Close));
             self.untie(id);
         }
@@ -368,10 +373,6 @@ impl Jobs {
 /// Tells if a member takes part in the same operation as another.
 fn is_with(other: &Member, member: &Member) -> bool {
     other.state == State::Active && other.is_dump == member.is_dump
-}
-
-fn is_of_dump(step: Step) -> bool {
-    matches!(step, Step::PreDump | Step::NetworkLock | Step::PostDump)
 }
 
 /// Names a few ids of many.

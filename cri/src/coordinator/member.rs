@@ -6,7 +6,8 @@ use criu_rs::{Cancel, HookResult, Hooks, Pid, PodHooks};
 
 use super::client::{Client, Held};
 use super::error::CoordinatorError;
-use super::message::{Request, Step, What, check_id};
+use super::message::{Request, What, check_id};
+use super::step::Step;
 use crate::hold;
 
 /// A member of a distributed job: hooks of a dump, a restore or a pod that ask the coordinator at
@@ -137,7 +138,7 @@ impl Member {
     /// Comes to a step after the first, unless all members have passed it.
     fn come(&mut self, step: Step) -> Result<(), CoordinatorError> {
         let passed = self.passed.ok_or(CoordinatorError::Order(step))?;
-        if is_of_dump(passed) != is_of_dump(step) {
+        if passed.is_of_dump() != step.is_of_dump() {
             return Err(CoordinatorError::Order(step));
         }
         if passed < step {
@@ -163,7 +164,7 @@ impl Member {
     }
 
     fn is_dump(&self) -> bool {
-        self.passed.is_some_and(is_of_dump)
+        self.passed.is_some_and(Step::is_of_dump)
     }
 }
 
@@ -224,10 +225,6 @@ impl PodHooks for Member {
         self.come(Step::NetworkUnlock)?;
         Ok(self.come(Step::PostResume)?)
     }
-}
-
-fn is_of_dump(step: Step) -> bool {
-    matches!(step, Step::PreDump | Step::NetworkLock | Step::PostDump)
 }
 
 fn invalid(why: String) -> CoordinatorError {

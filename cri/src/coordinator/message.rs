@@ -1,71 +1,14 @@
-//! Messages on the wire: a JSON object as a request, and a text as its answer.
+//! Requests on the wire: a JSON object each.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::{Map, Value, json};
 
 use super::error::CoordinatorError;
+use super::step::Step;
 
 /// The dependencies of several members, by id.
 pub type Graph = BTreeMap<String, Vec<String>>;
-
-/// A moment at which a member asks the coordinator, by CRIU's name of the action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Step {
-    /// `pre-dump`: the member registers for a dump, and waits until all have registered.
-    PreDump,
-    /// `network-lock`: the member's network is about to be locked.
-    NetworkLock,
-    /// `post-dump`: the member's images are written.
-    PostDump,
-    /// `pre-restore`: the member registers for a restore.
-    PreRestore,
-    /// `post-restore`: the member's processes are made, and held.
-    PostRestore,
-    /// `network-unlock`: the member's network is about to be unlocked.
-    NetworkUnlock,
-    /// `post-resume`: the member's processes run.
-    PostResume,
-}
-
-impl Step {
-    /// Every step.
-    pub const ALL: &[Self] = &[
-        Self::PreDump,
-        Self::NetworkLock,
-        Self::PostDump,
-        Self::PreRestore,
-        Self::PostRestore,
-        Self::NetworkUnlock,
-        Self::PostResume,
-    ];
-
-    /// Returns CRIU's name of the action.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PreDump => "pre-dump",
-            Self::NetworkLock => "network-lock",
-            Self::PostDump => "post-dump",
-            Self::PreRestore => "pre-restore",
-            Self::PostRestore => "post-restore",
-            Self::NetworkUnlock => "network-unlock",
-            Self::PostResume => "post-resume",
-        }
-    }
-
-    /// Returns the step with a name, or `None` for an action that is no step.
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|step| step.name() == name)
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +49,7 @@ impl Request {
         let what = match Step::of_name(&action) {
             Some(step) => {
                 let needs = match dependencies {
-                    Some(Value::String(text)) => ids(&text)?,
+                    Some(Value::String(text)) => split(&text)?,
                     None | Some(Value::Null) => Vec::new(),
                     Some(_) => return Err("`dependencies` is no string".to_owned()),
                 };
@@ -143,11 +86,16 @@ impl Request {
     }
 }
 
-/// Reads a list of ids with colons between.
+/// Reads a list of ids with colons between. Empty ids are left out.
 ///
 /// # Errors
-/// The reason, for an id that is none, and for too many.
-pub(super) fn ids(text: &str) -> Result<Vec<String>, String> {
+/// [`CoordinatorError::Invalid`] for an id that is too long or has a control character, and for
+/// more than 1,024 ids.
+pub fn ids(text: &str) -> Result<Vec<String>, CoordinatorError> {
+    split(text).map_err(CoordinatorError::Invalid)
+}
+
+pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
     let ids: Vec<String> = text.split(':').filter(|id| !id.is_empty()).map(str::to_owned).collect();
     if ids.len() > MAX_NEEDS {
         return Err(format!("{} dependencies, and {MAX_NEEDS} are the limit", ids.len()));
@@ -158,22 +106,28 @@ pub(super) fn ids(text: &str) -> Result<Vec<String>, String> {
 
 fn graph(rows: Map<String, Value>) -> Result<Graph, String> {
     let row = |(id, needs): (String, Value)| {
-        check_id(&id)?;
         let Value::Array(needs) = needs else {
             return Err(format!("the dependencies of {id} are no list"));
         };
         let need = |need: Value| match need {
-            Value::String(need) => check_id(&need).map(|()| need),
+            Value::String(need) => Ok(need),
             _ => Err(format!("a dependency of {id} is no string")),
         };
         let needs = needs.into_iter().map(need).collect::<Result<Vec<_>, _>>()?;
-        if needs.len() > MAX_NEEDS {
-            let found = needs.len();
-            return Err(format!("{id} has {found} dependencies, and {MAX_NEEDS} are the limit"));
-        }
+        check_row(&id, &needs)?;
         Ok((id, needs))
     };
     rows.into_iter().map(row).collect()
+}
+
+/// Checks the dependencies of a member.
+pub(super) fn check_row(id: &str, needs: &[String]) -> Result<(), String> {
+    check_id(id)?;
+    if needs.len() > MAX_NEEDS {
+        let found = needs.len();
+        return Err(format!("{id:?} has {found} dependencies, and {MAX_NEEDS} are the limit"));
+    }
+    needs.iter().try_for_each(|need| check_id(need))
 }
 
 /// Checks an id: 1 to 128 bytes of text without a colon.
@@ -194,94 +148,6 @@ fn unknown_action(action: &str) -> String {
     let shown: String = action.chars().take(64).collect();
     let known: Vec<&str> = Step::ALL.iter().map(|step| step.name()).collect();
     format!("unknown action {shown:?}; known are {} and {ADD_DEPENDENCIES}", known.join(", "))
-}
-
-/// An answer of the coordinator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Answer {
-    /// `ACK`: go on.
-    Ack,
-    /// `timeout`: not all came in time. This crate's coordinator says who is missing.
-    Timeout(Option<String>),
-    /// `not connected`: the member has not registered.
-    NotConnected,
-    /// `checkpoint is already created`: the member has been at post-dump before.
-    CheckpointExists,
-    /// `client already connected`: a member with this id is there already.
-    AlreadyConnected,
-    /// `failed`: another member has failed, with its name and the reason. criu-coordinator does not
-    /// send it.
-    Failed(String),
-    /// `refused`: the coordinator does not take the request, with the reason. criu-coordinator does
-    /// not send it.
-    Refused(String),
-}
-
-impl Answer {
-    /// Reads a whole answer, or returns `None` for text that is none.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        if text.len() > MAX_ANSWER || text.contains(char::is_control) {
-            return None;
-        }
-        let found = Self::PLAIN.iter().find(|answer| answer.word() == text);
-        if let Some(answer) = found {
-            return Some(answer.clone());
-        }
-        let (word, why) = text.split_once(": ").filter(|(_, why)| !why.is_empty())?;
-        match word {
-            "timeout" => Some(Self::Timeout(Some(why.to_owned()))),
-            "failed" => Some(Self::Failed(why.to_owned())),
-            "refused" => Some(Self::Refused(why.to_owned())),
-            _ => None,
-        }
-    }
-
-    /// The answers that are a word alone.
-    const PLAIN: &[Self] = &[
-        Self::Ack,
-        Self::Timeout(None),
-        Self::NotConnected,
-        Self::CheckpointExists,
-        Self::AlreadyConnected,
-    ];
-
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Ack => "ACK",
-            Self::Timeout(_) => "timeout",
-            Self::NotConnected => "not connected",
-            Self::CheckpointExists => "checkpoint is already created",
-            Self::AlreadyConnected => "client already connected",
-            Self::Failed(_) => "failed",
-            Self::Refused(_) => "refused",
-        }
-    }
-
-    /// Returns the answer as it is sent: one line of at most [`MAX_ANSWER`] bytes.
-    pub(super) fn to_line(&self) -> String {
-        let line = self.to_string();
-        let line = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-        let mut size = 0;
-        line.take_while(|c| {
-            size += c.len_utf8();
-            size <= MAX_ANSWER
-        })
-        .collect()
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())?;
-        match self {
-            Self::Timeout(Some(why)) | Self::Failed(why) | Self::Refused(why) => {
-                write!(f, ": {why}")
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// The search for the end of a JSON object, which comes without its length.
@@ -336,9 +202,6 @@ pub(super) const KUBESCR: &str = "kubescr";
 /// The largest request, in bytes: as much as criu-coordinator reads.
 pub(super) const MAX_REQUEST: usize = 128 << 10;
 
-/// The largest answer, in bytes. The longest that this crate sends names five members.
-pub(super) const MAX_ANSWER: usize = 2 << 10;
-
 /// The longest id, in bytes. The id of a container has 64.
 const MAX_ID: usize = 128;
 
@@ -379,18 +242,6 @@ mod tests {
             let error = Request::parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn answers_are_read_whole_or_not_at_all() {
-        for text in ["ACK", "timeout", "not connected", "timeout: B", "failed: B: it died"] {
-            assert_eq!(Answer::parse(text.as_bytes()).unwrap().to_line(), text);
-        }
-        for text in ["", "AC", "ACK ", "ACK: well", "ack", "IMG_ACK", "failed", "failed: ", "n\n"] {
-            assert_eq!(Answer::parse(text.as_bytes()), None, "{text}");
-        }
-        let long = Answer::Failed("é\n".repeat(MAX_ANSWER)).to_line();
-        assert!(long.len() <= MAX_ANSWER && Answer::parse(long.as_bytes()).is_some());
     }
 
     #[test]

@@ -18,7 +18,10 @@
 //!
 //! This crate's coordinator differs from criu-coordinator in these ways:
 //!
-//! * Dependencies count in both directions: who is depended on waits, too.
+//! * Dependencies count in both directions: a member waits for members that name it, too, if they
+//!   register before its operation is over. A member that comes first, and names nobody, goes on at
+//!   once: each member names another one, or the coordinator has the dependencies of all.
+//! * A member is refused if a member that it names has just gone through its operation without it.
 //! * A failure of one member is the failure of all, and the answer has its name and the reason.
 //! * A member keeps the connection of its registration open, so that its death is noticed at once.
 //! * A restore waits at post-restore as well.
@@ -28,8 +31,13 @@
 //! A coordinator that dies while it answers the members at post-dump leaves some with a checkpoint
 //! and some without. Compare the outcomes of all members before a checkpoint counts as whole.
 
+mod answer;
 mod client;
+mod connection;
+mod dependencies;
 mod error;
+mod event;
+mod files;
 mod jobs;
 mod joined;
 mod limits;
@@ -38,14 +46,18 @@ mod member;
 mod message;
 mod script;
 mod server;
+mod step;
 mod ties;
 
+pub use answer::Answer;
 pub use client::Client;
 pub use error::CoordinatorError;
-pub use jobs::Event;
+pub use event::Event;
+pub use files::graph_in;
 pub use joined::Joined;
 pub use limits::Limits;
 pub use member::Member;
-pub use message::{Answer, Graph, Step};
+pub use message::{Graph, ids};
 pub use script::Script;
 pub use server::{Listening, Server};
+pub use step::Step;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,9 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::Deserialize;
 
 use super::error::CoordinatorError;
-use super::message::{Graph, Step, check_id, ids};
+use super::files;
+use super::message::{Graph, check_id, check_row, split};
+use super::step::Step;
 
 /// A step that an action script of CRIU has come to.
 ///
@@ -101,11 +103,11 @@ impl Script {
             move |why| CoordinatorError::File { path, why }
         };
         let place = own.as_ref().filter(|own| own.address.is_some() || own.port.is_some());
-        let place = place.unwrap_or(&all);
-        let (address, certs) = (place.address().map_err(at(&own_path))?, place.certs.clone());
+        let (place, path) = place.map_or((&all, &common_path), |own| (own, &own_path));
+        let (address, certs) = (place.address().map_err(at(path))?, place.certs.clone());
         let (id, needs) = match own {
             Some(own) => own.member().map_err(at(&own_path))?,
-            None if matches!(step, Step::PreDump | Step::NetworkLock | Step::PostDump) => {
+            None if step.is_of_dump() => {
                 let (id, needs) = all.member_of(pid).map_err(at(&common_path))?;
                 if step == Step::PreDump {
                     note(&own_path, &id, &needs)?;
@@ -137,12 +139,12 @@ impl Config {
 
     fn member(self) -> Result<(String, Vec<String>), String> {
         let id = self.id.ok_or("the file lacks `id`")?;
-        check_id(&id)?;
         let needs = match self.dependencies {
             None => Vec::new(),
-            Some(Dependencies::Own(text)) => ids(&text)?,
+            Some(Dependencies::Own(text)) => split(&text)?,
             Some(Dependencies::All(mut all)) => all.remove(&id).unwrap_or_default(),
         };
+        check_row(&id, &needs)?;
         Ok((id, needs))
     }
 
@@ -165,7 +167,7 @@ impl Config {
         let rows = all.into_iter().filter(|(row, _)| !row.is_empty() && id.starts_with(row));
         let row = rows.max_by_key(|(row, _)| row.len());
         let (_, needs) = row.ok_or_else(|| format!("the file has no dependencies of {id}"))?;
-        needs.iter().try_for_each(|need| check_id(need))?;
+        check_row(&id, &needs)?;
         Ok((id, needs))
     }
 }
@@ -193,12 +195,7 @@ fn limited(path: &Path) -> std::io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("this is no regular file"));
     }
-    let mut text = String::new();
-    let size = File::take(file, MAX_FILE).read_to_string(&mut text)?;
-    if size as u64 == MAX_FILE {
-        return Err(std::io::Error::other(format!("the file has {MAX_FILE} bytes or more")));
-    }
-    Ok(text)
+    files::limited(file, MAX_FILE)
 }
 
 /// Writes the file from which a restore knows its id.
@@ -272,6 +269,18 @@ mod tests {
         refused("1048576 bytes or more");
         fs::write(images.join(FILE), r#"{"id":"a:b"}"#).unwrap();
         refused("is no id");
+        fs::write(images.join(FILE), r#"{"id":"a","dependencies":{"a":["b:c"]}}"#).unwrap();
+        refused("is no id");
+    }
+
+    #[test]
+    fn a_bad_port_is_that_of_the_file_that_has_it() {
+        let (images, common) = (dir("good"), dir("bad"));
+        fs::write(images.join(FILE), r#"{"id":"A"}"#).unwrap();
+        fs::write(common.join(FILE), r#"{"port":"http"}"#).unwrap();
+        let error = Script::at(Step::PreDump, &images, None, &common).unwrap_err().to_string();
+        let path = common.join(FILE);
+        assert_eq!(error, format!("{}: \"http\" is no number of a port", path.display()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A coordinator that listens: one thread, and no call that waits for a single client.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,11 +13,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustls::ServerConfig;
 
+use super::answer::Answer;
+use super::connection::{Client, Gone, Part};
 use super::error::CoordinatorError;
-use super::jobs::{Deed, Event, Jobs, Ticket};
+use super::event::Event;
+use super::jobs::{Deed, Jobs, Ticket};
 use super::limits::Limits;
 use super::line::Line;
-use super::message::{Answer, Graph, MAX_REQUEST, Request, Scan};
+use super::message::{Graph, Request, Scan, check_row};
 
 /// A coordinator, before it listens.
 ///
@@ -58,26 +61,6 @@ pub struct Listening {
     short_until: Option<Instant>,
 }
 
-/// A connection.
-#[derive(Debug)]
-struct Client {
-    line: Line,
-    /// The moment at which the connection is closed.
-    end: Option<Instant>,
-    unsent: Vec<u8>,
-    part: Part,
-}
-
-#[derive(Debug)]
-enum Part {
-    /// The request is coming.
-    Asks { scan: Scan, request: Vec<u8> },
-    /// The answer is not known yet, or the connection is held.
-    Waits,
-    /// The answer goes out. Then nothing follows.
-    Ends { is_finished: bool, ignored: usize },
-}
-
 impl Server {
     /// A coordinator without TLS.
     pub fn new() -> Self {
@@ -100,10 +83,21 @@ impl Server {
         Ok(self)
     }
 
-    /// Sets the dependencies of members that name none themselves.
-    pub fn graph(mut self, graph: Graph) -> Self {
+    /// Sets the dependencies of members that name none themselves. They count in both directions.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::Invalid`] for an id that is empty, too long, or has a colon or a control
+    /// character, and for more than 1,024 dependencies of a member or more members than the limit.
+    pub fn graph(mut self, graph: Graph) -> Result<Self, CoordinatorError> {
+        let checked = graph.iter().try_for_each(|(id, needs)| check_row(id, needs));
+        checked.map_err(CoordinatorError::Invalid)?;
+        let (rows, limit) = (graph.len(), self.limits.members);
+        if rows > limit {
+            let why = format!("dependencies of {rows} members, and {limit} are the limit");
+            return Err(CoordinatorError::Invalid(why));
+        }
         self.graph = graph;
-        self
+        Ok(self)
     }
 
     /// Allows an address that other machines can reach, without TLS. Everybody who can connect can
@@ -219,6 +213,7 @@ impl Listening {
             let socket = match self.listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_shortage(&error) && self.give_way() => continue,
                 Err(error) if is_shortage(&error) => {
                     self.short_until = Instant::now().checked_add(SHORTAGE);
                     return;
@@ -242,10 +237,15 @@ impl Listening {
         }
     }
 
-    /// Closes the oldest connection without a whole request. Returns `false` if there is none.
+    /// Closes the oldest connection without a whole request, or else the oldest whose answer goes
+    /// out. Returns `false` if all wait.
     fn give_way(&mut self) -> bool {
-        let oldest = self.clients.iter().find(|(_, client)| !matches!(client.part, Part::Waits));
-        let oldest = oldest.map(|(ticket, _)| *ticket);
+        let oldest = |is_of: fn(&Part) -> bool| {
+            let mut clients = self.clients.iter();
+            clients.find(|(_, client)| is_of(&client.part)).map(|(ticket, _)| *ticket)
+        };
+        let oldest = oldest(|part| matches!(part, Part::Asks { .. }))
+            .or_else(|| oldest(|part| matches!(part, Part::Ends { .. })));
         oldest.is_some_and(|ticket| self.clients.remove(&ticket).is_some())
     }
 
@@ -303,121 +303,6 @@ impl Listening {
     }
 }
 
-/// The end of a connection.
-struct Gone;
-
-impl Client {
-    /// Sends and receives what the socket allows. Returns the request when it is whole.
-    fn advance(&mut self) -> Result<Option<Vec<u8>>, Gone> {
-        self.send()?;
-        let mut buffer = [0; 4096];
-        loop {
-            let size = match self.line.read(&mut buffer) {
-                Ok(0) => return Err(Gone),
-                Ok(size) => size,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Err(Gone),
-            };
-            let bytes = buffer.get(..size).unwrap_or_default();
-            match &mut self.part {
-                Part::Asks { scan, request } => match take(scan, request, bytes) {
-                    Ok(false) => {}
-                    Ok(true) => return Ok(Some(std::mem::take(request))),
-                    Err(why) => {
-                        self.answer(&Answer::Refused(why));
-                        return Ok(None);
-                    }
-                },
-                // Nothing follows a request.
-                Part::Waits => return Err(Gone),
-                Part::Ends { ignored, .. } => {
-                    *ignored = ignored.saturating_add(size);
-                    if *ignored > MAX_REQUEST {
-                        return Err(Gone);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Checks that a request's id is one that the client's certificate names.
-    fn may_be(&self, request: Request) -> Result<Request, String> {
-        if matches!(self.line, Line::Plain(_)) {
-            return Ok(request);
-        }
-        let shown = self.line.certificate().ok_or("no certificate has been shown")?;
-        let names = Tls::names_of(shown).map_err(|error| error.to_string())?;
-        if names.contains(&request.id) {
-            return Ok(request);
-        }
-        let names = if names.is_empty() { "no id".to_owned() } else { names.join(", ") };
-        Err(format!("the certificate names {names}, and not {}", request.id))
-    }
-
-    /// Sends an answer, after which the connection ends.
-    fn answer(&mut self, answer: &Answer) {
-        self.unsent.extend(answer.to_line().into_bytes());
-        self.finish();
-    }
-
-    /// Sends an answer, after which the connection stays.
-    fn tell(&mut self, answer: &Answer) {
-        self.unsent.extend(answer.to_line().into_bytes());
-        // An error is seen again by the next call.
-        let _ = self.send();
-    }
-
-    /// Ends the connection when everything is sent.
-    fn finish(&mut self) {
-        self.part = Part::Ends { is_finished: false, ignored: 0 };
-        self.end = Instant::now().checked_add(LINGER);
-        // An error is seen again by the next call.
-        let _ = self.send();
-    }
-
-    fn send(&mut self) -> Result<(), Gone> {
-        while !self.unsent.is_empty() {
-            match self.line.write(&self.unsent) {
-                Ok(0) => return Err(Gone),
-                Ok(size) => drop(self.unsent.drain(..size)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Gone),
-            }
-        }
-        match self.line.flush() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            sent => sent.map_err(|_| Gone)?,
-        }
-        // The client reads the answer to its end, and closes. Closed here first, with bytes
-        // unread, the connection would be reset and the answer lost.
-        if let Part::Ends { is_finished: is_finished @ false, .. } = &mut self.part {
-            *is_finished = true;
-            self.line.finish();
-        }
-        Ok(())
-    }
-}
-
-/// Takes bytes of a request. Returns `true` if it is whole.
-fn take(scan: &mut Scan, request: &mut Vec<u8>, bytes: &[u8]) -> Result<bool, String> {
-    for (at, byte) in bytes.iter().enumerate() {
-        if request.len() >= MAX_REQUEST {
-            return Err(format!("the request has more than {MAX_REQUEST} bytes, the limit"));
-        }
-        request.push(*byte);
-        if scan.take(*byte).map_err(|error| error.to_string())? {
-            let rest = bytes.get(at.saturating_add(1)..).unwrap_or_default();
-            if !rest.trim_ascii().is_empty() {
-                return Err("bytes follow the request".to_owned());
-            }
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn is_shortage(error: &io::Error) -> bool {
     let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
     error.raw_os_error().is_some_and(|errno| short.contains(&Errno::from_raw(errno)))
@@ -425,9 +310,6 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// Connections that are accepted before those that are there get their turn.
 const AT_ONCE: usize = 64;
-
-/// Time that a client may take to read its answer.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Time without new connections when descriptors or memory are short.
 const SHORTAGE: Duration = Duration::from_millis(100);

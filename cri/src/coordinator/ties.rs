@@ -38,6 +38,11 @@ impl Ties {
         true
     }
 
+    /// Returns the number of a member's job, which no later job has.
+    pub(super) fn number(&self, id: &str) -> Option<u64> {
+        self.of.get(id).copied()
+    }
+
     /// Returns the ids of a member's job.
     pub(super) fn job(&self, id: &str) -> Option<&BTreeSet<String>> {
         self.jobs.get(self.of.get(id)?)

@@ -12,6 +12,7 @@ use criu_archive::record::{Container, File, Holder, Host, Record, Role};
 use super::Engine;
 use super::error::EngineError;
 use super::outcome::Saved;
+use super::seen::gpus;
 use super::subject::Subject;
 
 /// Makes the record of a checkpoint: its tool, its containers, their files with sizes and digests,
@@ -32,14 +33,17 @@ pub fn describe(
     let holder = Holder::open(directory)?;
     let mut record = Record::new(made_by);
     record.time = now();
-    record.host = Some(Host::here());
+    let mut host = Host::here();
+    host.programs = Some(vec![engine.program()?]);
+    record.gpus = gpus(saved, &host);
+    record.host = Some(host);
     let mut owners: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
     for (n, one) in saved.iter().enumerate() {
         let id = what.containers.iter().find(|running| running.name == one.name);
         let id = id.map(|running| running.id.as_str()).unwrap_or_default();
-        let mut tool = own.clone();
-        tool.arguments.clone_from(&one.arguments);
-        record.containers.push(Container::new(one.name.as_str(), id, tool));
+        let mut container = Container::new(one.name.as_str(), id, own.clone());
+        one.describe(&mut container);
+        record.containers.push(container);
         record.order.push(one.name.clone());
         owners.entry(&one.folder).or_default().push(n);
     }

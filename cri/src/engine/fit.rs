@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use criu_archive::UNWATCHED;
-use criu_archive::record::{About, Finding, Holder, Host, Program, Record, ToolKind};
+use criu_archive::record::{About, Finding, Holder, Host, Record, ToolKind};
 use criu_images::Severity;
 
 use super::Engine;
@@ -13,11 +13,9 @@ pub(super) fn machine(engine: &dyn Engine, record: &Record, host: &Host) -> Vec<
     let mut host = host.clone();
     let mut programs = host.programs.take().unwrap_or_default();
     let mut all = Vec::new();
-    match engine.tool() {
-        Ok(tool) => {
-            // The first of a kind counts.
-            programs.insert(0, Program::new(tool.kind, tool.version, ""));
-        }
+    match engine.program() {
+        // The first of a kind counts.
+        Ok(program) => programs.insert(0, program),
         Err(why) => {
             let text = format!("the tool does not answer: {why}");
             all.push(Finding::new(Severity::Error, About::Tool, text));

@@ -17,11 +17,12 @@ mod folders;
 mod options;
 mod outcome;
 mod runsc;
+mod seen;
 mod subject;
 
 use std::path::Path;
 
-use criu_archive::record::{Finding, Host, Record, Tool};
+use criu_archive::record::{Finding, Host, Program, Record, Tool};
 
 pub use control::{After, Control, Moments};
 pub use criu::Criu;
@@ -31,6 +32,7 @@ pub use facts::{Fact, Facts};
 pub use options::{EngineOption, OptionError, Options, Phase, Values};
 pub use outcome::{Saved, Started};
 pub use runsc::Runsc;
+pub use seen::{Seen, gpus};
 pub use subject::{Place, Running, Sandbox, Subject, Target};
 
 /// A tool that saves the containers of a sandbox and restores them.
@@ -43,6 +45,15 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// When the tool does not start or does not answer.
     fn tool(&self) -> Result<Tool, EngineError>;
+
+    /// Returns the program of the tool with what it can do here, as far as it says.
+    ///
+    /// # Errors
+    /// When the tool does not start or does not answer.
+    fn program(&self) -> Result<Program, EngineError> {
+        let tool = self.tool()?;
+        Ok(Program::new(tool.kind, tool.version, ""))
+    }
 
     /// Returns the options of the engine, for checkpoints and restores. [`Options::parse`] refuses
     /// all others.

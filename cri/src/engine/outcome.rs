@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use criu_rs::Pid;
 
+use super::seen::Seen;
+
 /// A container that an engine has saved.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -19,6 +21,11 @@ pub struct Saved {
     /// The options of the tool that were used, as a user of the tool would write them. A restore
     /// may need them, too.
     pub arguments: Vec<String>,
+    /// Features of the tool that the checkpoint used, and that a restore needs:
+    /// `mem_compression`.
+    pub features: Vec<String>,
+    /// Facts about the container, seen before the checkpoint.
+    pub seen: Seen,
 }
 
 /// A container that an engine has restored.

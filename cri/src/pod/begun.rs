@@ -117,7 +117,7 @@ impl Pods {
     /// Removes a note, and the file of CRIU's options if the pod was not made. Blocks.
     pub(super) fn unnote(&self, begun: &Begun, is_made: bool) {
         if let Some(file) = begun.options.as_ref().filter(|_| !is_made) {
-            file.remove(&self.options);
+            file.remove(&self.settings.options);
         }
         let _ = self.state.remove(&begun.file());
     }

@@ -127,12 +127,16 @@ impl CriuOptions {
 }
 
 impl OptionsFile {
-    /// Writes the file. It may be there already: another restore of the same checkpoint has it.
+    /// Writes the file, and makes its directory for this user alone. The file may be there already:
+    /// another restore of the same checkpoint has it.
     ///
     /// # Errors
-    /// If another restore of the same checkpoint needs other options at this time.
-    pub(super) fn write(&self, directory: &StateDir) -> Result<(), Refusal> {
-        let path = directory.place(&self.name);
+    /// If another restore of the same checkpoint needs other options at this time, or the directory
+    /// is open to others.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), Refusal> {
+        let opened = StateDir::shared(directory);
+        let opened = opened.map_err(Refusal::file("use the directory", directory))?;
+        let path = opened.place(&self.name);
         match fs::read(&path) {
             Ok(there) if there == self.text.as_bytes() => return Ok(()),
             Ok(_) => {
@@ -143,13 +147,13 @@ impl OptionsFile {
             // What cannot be read is replaced.
             Err(_) => {}
         }
-        let written = directory.write_bytes(&self.name, self.text.as_bytes());
+        let written = opened.write_bytes(&self.name, self.text.as_bytes());
         written.map_err(Refusal::file("write", &path))
     }
 
     /// Removes the file.
-    pub(super) fn remove(&self, directory: &StateDir) {
-        let _ = directory.remove(&self.name);
+    pub(super) fn remove(&self, directory: &Path) {
+        let _ = fs::remove_file(directory.join(&self.name));
     }
 
     /// Says whether the value makes sense: a value of a file may not.
@@ -160,16 +164,12 @@ impl OptionsFile {
 
 /// Returns the annotation for the archives of a checkpoint: the path of a file that will say CRIU's
 /// options. `None` for a checkpoint that needs no options.
-pub(super) fn annotation(
-    directory: &StateDir,
-    sandbox: &str,
-    options: &Options,
-) -> Option<PathBuf> {
+pub(super) fn annotation(directory: &Path, sandbox: &str, options: &Options) -> Option<PathBuf> {
     let is_used = |word: &str| match word {
         "--tcp-established" => options.get("tcp") == Some("established"),
         word => options.is_on(word.trim_start_matches('-')),
     };
-    (!needed(&is_used).is_empty()).then(|| directory.place(&file_name(sandbox)))
+    (!needed(&is_used).is_empty()).then(|| directory.join(file_name(sandbox)))
 }
 
 /// Says whether the archives of a record name a file of CRIU's options.

@@ -65,8 +65,6 @@ pub struct Pods {
     tool: Arc<dyn Engine>,
     settings: Arc<Settings>,
     state: Arc<StateDir>,
-    /// The directory of CRIU's options.
-    options: Arc<StateDir>,
     /// Sandboxes that are being saved.
     busy: Arc<Mutex<HashSet<String>>>,
     starts: Arc<starts::Starts>,
@@ -104,25 +102,22 @@ impl Default for Settings {
 }
 
 impl Pods {
-    /// Takes the state directory, and makes both directories if they do not exist.
+    /// Takes the state directory, and makes it if it does not exist.
     ///
     /// # Errors
-    /// If one of the directories is not for this user alone, or another program uses
-    /// the state directory.
+    /// If the state directory is not for this user alone, or another program uses it.
     pub fn new(client: Client, tool: Arc<dyn Engine>, settings: Settings) -> Result<Self, Refusal> {
         let state = StateDir::open(&settings.state)
             .map_err(Refusal::file("use the state directory", &settings.state))?;
         let state = Arc::new(state);
-        let options = StateDir::shared(&settings.options)
-            .map_err(Refusal::file("use the directory of CRIU's options", &settings.options))?;
-        let options = Arc::new(options);
-        let starts = starts::Starts::new(Arc::clone(&state), Arc::clone(&options), settings.shut);
+        let options = settings.options.clone();
+        let starts = starts::Starts::new(Arc::clone(&state), options, settings.shut);
         let starts = starts.map_err(|error| {
             Refusal::new(Code::Internal, format!("cannot start a thread: {error}"))
         })?;
         let (starts, settings) = (Arc::new(starts), Arc::new(settings));
         let (busy, put_off) = (Arc::default(), Arc::default());
-        Ok(Self { client, tool, settings, state, options, busy, starts, put_off })
+        Ok(Self { client, tool, settings, state, busy, starts, put_off })
     }
 
     /// Reserves a sandbox for an operation.

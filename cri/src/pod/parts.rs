@@ -23,7 +23,7 @@ use super::output::{Work, archive_name};
 use super::refusal::Refusal;
 use super::save::{Job, archive_path};
 use crate::client::Client;
-use crate::engine::{Saved, Subject};
+use crate::engine::{Saved, Subject, gpus};
 use crate::error::Code;
 use crate::proto::{
     ContainerConfig, ContainerFilter, ContainerState, FromJson, Kept, PodSandboxConfig,
@@ -147,7 +147,10 @@ impl Pods {
         let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
         record.time = Time::new(seconds, now.subsec_nanos());
         record.pod = Some(pod(job, &mut notes)?);
-        record.host = Some(Host::here());
+        let mut host = Host::here();
+        host.programs = Some(vec![self.tool.program()?]);
+        record.gpus = gpus(saved, &host);
+        record.host = Some(host);
         record.shared_namespaces = shared(job);
         record.completed_init = job.completed.clone();
         let made = self.tool.tool()?;
@@ -155,8 +158,10 @@ impl Pods {
             let found = saved.iter().find(|saved| saved.name == container.name);
             let mut tool = made.clone();
             tool.runtime = format!("{} {}", job.engine.name, container.runtime);
-            tool.arguments = found.map(|saved| saved.arguments.clone()).unwrap_or_default();
             let mut one = Container::new(&container.name, &container.status.id, tool);
+            if let Some(saved) = found {
+                saved.describe(&mut one);
+            }
             let name = container.status.metadata.as_ref();
             one.attempt = name.map(|name| name.attempt).unwrap_or_default();
             let digest = container.image_with_digest().unwrap_or_default();

@@ -155,9 +155,9 @@ impl Pods {
         if let Some(file) = options.clone() {
             begun.options(&file);
             *begun = self.noted(begun.clone()).await?;
-            self.blocking(move |pods| file.write(&pods.options)).await??;
+            self.blocking(move |pods| file.write(&pods.settings.options)).await??;
         }
-        let file = options.as_ref().map(|file| self.options.place(&file.name));
+        let file = options.as_ref().map(|file| self.settings.options.join(&file.name));
         let mut response =
             RestorePodResponse { pod_sandbox_id: id.clone(), ..RestorePodResponse::default() };
         for Container { name, .. } in &plan.record.containers {

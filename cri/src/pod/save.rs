@@ -105,7 +105,7 @@ impl Pods {
             None => std::ops::ControlFlow::Continue(()),
             Some(_) => std::ops::ControlFlow::Break(()),
         };
-        let options = annotation(&self.options, &job.sandbox.status.id, &job.options);
+        let options = annotation(&self.settings.options, &job.sandbox.status.id, &job.options);
         let result = parts::archives(job, &work, specs, options.as_deref(), &watch)
             .and_then(|()| self.record(job, &saved, &work.done, &watch))
             .and_then(|notes| output.end(&work).map(|()| notes));

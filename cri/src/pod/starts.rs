@@ -33,7 +33,7 @@ pub(super) struct Starts {
 struct Held {
     state: Arc<StateDir>,
     /// The directory of CRIU's options.
-    options: Arc<StateDir>,
+    options: PathBuf,
     pods: Mutex<HashMap<String, Starting>>,
     /// The number of the pods. The lock may be held while a note is written.
     count: AtomicUsize,
@@ -84,11 +84,7 @@ impl Starts {
     ///
     /// # Errors
     /// If there can be no thread for the keeper.
-    pub(super) fn new(
-        state: Arc<StateDir>,
-        options: Arc<StateDir>,
-        limit: Duration,
-    ) -> io::Result<Self> {
+    pub(super) fn new(state: Arc<StateDir>, options: PathBuf, limit: Duration) -> io::Result<Self> {
         let (pods, count) = (Mutex::default(), AtomicUsize::new(0));
         let held = Arc::new(Held { state, options, pods, count });
         let kept = Arc::clone(&held);

@@ -1,6 +1,6 @@
 //! Clients that break the protocol, and users who may not connect.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -85,6 +85,24 @@ fn waiting_members_do_not_give_way() {
 }
 
 #[test]
+fn a_silent_client_gives_way_before_one_that_is_answered() {
+    let mut limits = Limits::default();
+    (limits.first, limits.connections) = (Duration::from_secs(60), 2);
+    let coordinator = Coordinator::start(Server::new().limits(limits));
+    let mut answered = TcpStream::connect(coordinator.address).unwrap();
+    answered.write_all(br#"{"id":"A","action":"pre-dump","dependencies":""}"#).unwrap();
+    let mut text = String::new();
+    answered.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "ACK");
+    let mut silent = TcpStream::connect(coordinator.address).unwrap();
+    coordinator.member("B", &[]).join_dump().unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let read = silent.read(&mut [0]);
+    assert!(!matches!(&read, Err(error) if error.kind() == ErrorKind::WouldBlock), "{read:?}");
+    drop(answered);
+}
+
+#[test]
 fn a_member_that_goes_on_talking_has_failed() {
     let coordinator = Coordinator::plain();
     let mut socket = TcpStream::connect(coordinator.address).unwrap();
@@ -110,11 +128,14 @@ fn an_address_that_others_reach_needs_tls() {
 #[test]
 fn a_coordinator_of_another_user_is_not_trusted() {
     criu_lab::needs_root();
-    let script = "import socket\nl = socket.create_server(('127.0.0.1', 0))\n\
+    // Root's socket listens, and another user accepts the connections.
+    let script = "import os, socket\nl = socket.create_server(('127.0.0.1', 0))\n\
+                  os.setgroups([])\nos.setresgid(65534, 65534, 65534)\n\
+                  os.setresuid(65534, 65534, 65534)\n\
                   print(l.getsockname()[1], flush=True)\nwhile 1:\n  c = l.accept()[0]\n  \
                   if c.recv(4096): c.sendall(b'ACK')\n  c.close()";
     let mut theirs = Command::new("python3");
-    theirs.args(["-c", script]).uid(65534).gid(65534).stdout(Stdio::piped());
+    theirs.args(["-c", script]).stdout(Stdio::piped());
     let mut theirs = theirs.spawn().unwrap();
     let mut port = String::new();
     BufReader::new(theirs.stdout.take().unwrap()).read_line(&mut port).unwrap();

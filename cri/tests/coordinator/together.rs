@@ -9,6 +9,7 @@ use criu_cri::coordinator::{
     Client, CoordinatorError, Event, Graph, Joined, Limits, Member, Server, Step,
 };
 use criu_rs::{Cancel, HookResult, Hooks, Pid, PodHooks};
+use nix::sys::socket::{Backlog, listen};
 
 use crate::lab::Coordinator;
 
@@ -127,7 +128,7 @@ fn a_failed_connection_is_an_error() {
     let error = member.pre_dump().unwrap_err();
     assert!(error.to_string().starts_with("cannot reach the coordinator"), "{error}");
     let error = Client::new("192.0.2.1:1").step("A", Step::PreDump, &[]).unwrap_err();
-    assert!(matches!(error, CoordinatorError::Exposed(_)), "{error}");
+    assert!(matches!(error, CoordinatorError::Unprotected(_)), "{error}");
     let error = Client::new("localhost").step("A", Step::PreDump, &[]).unwrap_err();
     assert!(error.to_string().contains("HOST:PORT"), "{error}");
 }
@@ -174,6 +175,24 @@ fn a_silent_coordinator_is_waited_for_until_the_limit_or_a_cancellation() {
 }
 
 #[test]
+fn a_cancellation_ends_a_connection_that_is_not_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // The queue takes one connection, and the kernel does not answer a second.
+    listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    let _first = TcpStream::connect(address).unwrap();
+    let cancel = Cancel::new().unwrap();
+    let client = Client::new(address.to_string()).cancel(&cancel);
+    let begun = Instant::now();
+    let waiting = thread::spawn(move || client.step("A", Step::PreDump, &[]).unwrap_err());
+    thread::sleep(Duration::from_millis(50));
+    cancel.cancel();
+    let error = waiting.join().unwrap();
+    assert!(matches!(error, CoordinatorError::Cancelled(_)), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn members_lose_a_coordinator_that_stops_and_fail() {
     let coordinator = Coordinator::plain();
     let client = coordinator.client();
@@ -190,12 +209,27 @@ fn members_lose_a_coordinator_that_stops_and_fail() {
 fn dependencies_may_be_set_before_the_members_come() {
     let graph = |text: &str| -> Graph { [("A".to_owned(), vec![text.to_owned()])].into() };
     let coordinator =
-        Coordinator::start(Server::new().limits(crate::lab::hasty()).graph(graph("B")));
+        Coordinator::start(Server::new().limits(crate::lab::hasty()).graph(graph("B")).unwrap());
     let error = coordinator.member("A", &[]).join_dump().unwrap_err().to_string();
     assert!(error.contains("B has not come to pre-dump"), "{error}");
     coordinator.client().add_dependencies(graph("C")).unwrap();
     let error = coordinator.member("A", &[]).join_dump().unwrap_err().to_string();
     assert!(error.contains("C has not come to pre-dump"), "{error}");
+}
+
+#[test]
+fn dependencies_that_the_protocol_cannot_name_are_refused() {
+    let refused = |id: &str, needs: Vec<String>, why: &str| {
+        let graph: Graph = [(id.to_owned(), needs)].into();
+        let error = Server::new().graph(graph).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused("a:b", Vec::new(), "is no id");
+    refused("a", vec!["b\n".into()], "is no id");
+    refused("a", vec!["b".into(); 1025], "has 1025 dependencies, and 1024 are the limit");
+    let many: Graph = (0..4097).map(|id: u32| (id.to_string(), Vec::new())).collect();
+    let error = Server::new().graph(many).unwrap_err().to_string();
+    assert_eq!(error, "dependencies of 4097 members, and 4096 are the limit");
 }
 
 #[test]

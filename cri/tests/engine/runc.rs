@@ -119,6 +119,11 @@ fn there_and_back(bed: &Bed) {
     let mut record = describe("test 1", &engine, &pod.subject, &saved, &to).unwrap();
     record.state.advance(State::Complete).unwrap();
     assert_eq!(record.containers[0].tool.version, bed.version);
+    let needs = &record.containers[0].needs;
+    assert!(["ipc", "net", "uts"].iter().all(|kind| needs.namespaces.contains(&(*kind).into())));
+    let programs = record.host.as_ref().unwrap().programs.as_ref().unwrap();
+    let [criu] = &programs[..] else { panic!("{programs:?}") };
+    assert!(criu.features.contains_key("mem_track") && Path::new(&criu.path).is_file(), "{criu:?}");
     let pages = record.containers[1].files.iter().find(|file| file.path == "log/pages-1.img");
     assert!(pages.is_some_and(|file| file.sha256.is_some()));
     let findings = engine.verify(&record, &Host::here(), &to);

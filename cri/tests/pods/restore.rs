@@ -2,16 +2,19 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use criu_archive::UNWATCHED;
-use criu_archive::record::{Holder, Host, Record};
+use criu_archive::metadata::names::SPEC_DUMP;
+use criu_archive::record::{File, Holder, Host, RECORD, Record, Role};
 use criu_cri::Code;
 use criu_cri::pod::{Pods, Refusal, Restored};
 use criu_cri::proto::{ContainerConfig, ContainerState, Device, Kept, RestorePodRequest};
 use criu_lab::soon;
 use criu_rs::Cancel;
+use serde_json::Value;
 
 use crate::scene::{ENOUGH, Pod, Scene, TALKERS, names};
 use crate::{Bed, Case, case};
@@ -42,6 +45,11 @@ fn comes_back(bed: &Bed) {
     let tool = &record.containers[0].tool;
     assert_eq!((tool.kind.to_string(), &*tool.version), ("criu".into(), &*bed.version));
     assert_eq!(tool.arguments, ["--tcp-established"]);
+    let needs = &record.containers[0].needs;
+    assert!(needs.namespaces.iter().any(|kind| kind == "net"), "{needs:?}");
+    assert!(!needs.namespaces.iter().any(|kind| kind == "mnt"), "{needs:?}");
+    assert!(needs.mounts.iter().any(|mount| mount.path == "/etc/hosts"), "{needs:?}");
+    assert_eq!(record.gpus, None);
     scene.remove(&pod);
 
     // The record and the archives outlive both.
@@ -201,8 +209,43 @@ fn refusals(scene: &Scene<'_>, pods: &Pods, good: &RestorePodRequest) {
     assert_eq!(refusal.code(), Code::DataLoss, "{refusal}");
     assert!(refusal.text().contains("b.tar"), "{refusal}");
     fs::write(&path, bytes).unwrap();
+    // Processes with another label than the new specification asks for.
+    relabelled(Path::new(&good.checkpoint_path), || {
+        let refusal = restore(scene, pods, good.clone()).unwrap_err();
+        assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
+        let wanted = "container a: the engine cannot restore another label: \
+                      process.apparmorProfile was shop and is now none";
+        assert!(refusal.text().contains(wanted), "{refusal}");
+    });
     assert_eq!(sandboxes(), before);
     assert!(scene.notes().is_empty(), "{:?}", scene.notes());
+}
+
+/// Calls `then` while the specification of the first container names another profile of AppArmor.
+fn relabelled(to: &Path, then: impl FnOnce()) {
+    let saved: Vec<(PathBuf, Vec<u8>)> =
+        ["a.tar", RECORD].map(|name| (to.join(name), fs::read(to.join(name)).unwrap())).into();
+    let tar = |words: &[&str]| {
+        let ran = Command::new("tar").current_dir(to).args(words).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        ran.stdout
+    };
+    let spec = tar(&["-xOf", "a.tar", SPEC_DUMP]);
+    let mut spec: Value = serde_json::from_slice(&spec).unwrap();
+    spec["process"]["apparmorProfile"] = "shop".into();
+    tar(&["--delete", "-f", "a.tar", SPEC_DUMP]);
+    fs::write(to.join(SPEC_DUMP), spec.to_string()).unwrap();
+    tar(&["-rf", "a.tar", SPEC_DUMP]);
+    fs::remove_file(to.join(SPEC_DUMP)).unwrap();
+    let mut record = Record::open(to).unwrap();
+    let holder = Holder::open(to).unwrap();
+    record.containers[0].files[0] =
+        File::measured(&holder, "a.tar", Role::Archive, UNWATCHED).unwrap();
+    record.write(to).unwrap();
+    then();
+    for (path, bytes) in saved {
+        fs::write(path, bytes).unwrap();
+    }
 }
 
 /// A runtime to which no annotation names CRIU's options needs them in its own file.

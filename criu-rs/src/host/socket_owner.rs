@@ -53,15 +53,41 @@ impl SocketOwners {
         if !is_wanted(peer.uid) {
             return Ok(peer.uid);
         }
-        // The addresses are those of this connection as long as this end has them, and in this
-        // namespace.
+        self.check_end(end, here, there)?;
+        Ok(peer.uid)
+    }
+
+    /// Returns the uid of the user who accepted the other end of a connection within this machine,
+    /// or `None` if it waits to be accepted.
+    ///
+    /// # Errors
+    /// The errors of [`of_peer`](Self::of_peer).
+    pub(crate) fn of_acceptor(
+        &self,
+        end: impl AsFd,
+        here: SocketAddr,
+        there: SocketAddr,
+    ) -> io::Result<Option<u32>> {
+        let peer = self.find(there, here)?;
+        let open = [ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT];
+        let waits = peer.inode == 0 && [ESTABLISHED, SYN_RECV, NEW_SYN_RECV].contains(&peer.state);
+        if !waits && (peer.inode == 0 || !open.contains(&peer.state)) {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the server has gone"));
+        }
+        self.check_end(end, here, there)?;
+        Ok((!waits).then_some(peer.uid))
+    }
+
+    /// Checks that the addresses are those of this connection. They are as long as this end has
+    /// them, and in this namespace.
+    fn check_end(&self, end: impl AsFd, here: SocketAddr, there: SocketAddr) -> io::Result<()> {
         let inode = fstat(end)?.st_ino;
         let own = self.find(here, there)?;
         if own.inode == 0 || u64::from(own.inode) != inode {
             let why = "the connection is of another network namespace, or has ended";
             return Err(io::Error::new(io::ErrorKind::NotConnected, why));
         }
-        Ok(peer.uid)
+        Ok(())
     }
 
     /// Checks that the kernel tells of a socket that listens, and that the socket is in this
@@ -78,14 +104,6 @@ impl SocketOwners {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::NotFound, "another socket listens at this address"))
-    }
-
-    /// Returns the uid of the user whose socket listens at an address of this machine.
-    ///
-    /// # Errors
-    /// `NotFound` if none listens.
-    pub(crate) fn of_listener(&self, address: SocketAddr) -> io::Result<u32> {
-        self.find(address, SocketAddr::new(address.ip(), 0)).map(|found| found.uid)
     }
 
     /// Finds the socket between two addresses by the kernel's exact lookup.
@@ -168,9 +186,11 @@ const INET: u8 = 2;
 const INET6: u8 = 10;
 const TCP: u8 = 6;
 const ESTABLISHED: u8 = 1;
+const SYN_RECV: u8 = 3;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const CLOSE_WAIT: u8 = 8;
+const NEW_SYN_RECV: u8 = 12;
 
 #[cfg(test)]
 mod tests {
@@ -217,6 +237,27 @@ mod tests {
         assert_eq!(found.inode, 0, "the trap");
         let error = owners.of_peer(&server, here, there, |_| true).unwrap_err();
         assert_eq!(error.to_string(), "the client has gone");
+    }
+
+    #[test]
+    fn who_accepts_is_known_after_that_and_whoever_listens_then() {
+        let owners = SocketOwners::open().unwrap();
+        let me = nix::unistd::geteuid().as_raw();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (here, there) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let accepted_by = || owners.of_acceptor(&client, here, there);
+        assert_eq!(accepted_by().unwrap(), None);
+        let server = listener.accept().unwrap().0;
+        drop(listener);
+        assert_eq!(accepted_by().unwrap(), Some(me));
+        server.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(accepted_by().unwrap(), Some(me));
+        // Of another end than the one at hand.
+        owners.of_acceptor(&server, here, there).unwrap_err();
+        drop(server);
+        let error = accepted_by().unwrap_err();
+        assert_eq!(error.to_string(), "the server has gone");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The check of which users of this machine connect, for servers of other protocols.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 
 use nix::unistd::geteuid;
 
@@ -31,15 +31,17 @@ impl LocalUsers {
         Ok(Self { own: geteuid().as_raw(), users: Users::here(), owners })
     }
 
-    /// Returns the user whose socket listens at a loopback address, in the network namespace of
-    /// this thread: any user may listen at a port that is free.
+    /// Returns the user who has accepted a connection of this thread to a loopback address, or
+    /// `None` if the connection waits to be accepted: any user may listen at a port that is free.
     ///
     /// # Errors
-    /// The errors of netlink; `NotFound` if no socket listens there.
-    pub fn listening_at(address: SocketAddr) -> io::Result<u32> {
-        let uid = SocketOwners::open()?.of_listener(address)?;
-        let why = "the user has no number in this user namespace";
-        Users::here().known(uid).ok_or_else(|| io::Error::other(why))
+    /// The errors of netlink, and an error for a connection that has ended or that leads to another
+    /// machine or network namespace.
+    pub fn accepted_by(connected: &TcpStream) -> io::Result<Option<u32>> {
+        let (here, there) = (connected.local_addr()?, connected.peer_addr()?);
+        let uid = SocketOwners::open()?.of_acceptor(connected, here, there)?;
+        let known = |uid| Users::here().known(uid).ok_or_else(|| io::Error::other(NO_NUMBER));
+        uid.map(known).transpose()
     }
 
     /// Checks who is at the other end of an accepted connection.
@@ -59,7 +61,8 @@ impl LocalUsers {
         let (here, there) = (accepted.local_addr()?, accepted.peer_addr()?);
         let is_served = |uid| uid == 0 || uid == self.own;
         let uid = self.owners.of_peer(accepted, here, there, is_served)?;
-        let why = "the user has no number in this user namespace";
-        self.users.known(uid).ok_or_else(|| io::Error::other(why))
+        self.users.known(uid).ok_or_else(|| io::Error::other(NO_NUMBER))
     }
 }
+
+const NO_NUMBER: &str = "the user has no number in this user namespace";

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use criu_cri::coordinator::{Client, CoordinatorError, Script, Step};
+use criu_cri::coordinator::{Client, CoordinatorError, Script, Step, ids};
 
 use crate::drive::Drive;
 use crate::exit::Exit;
@@ -23,7 +23,9 @@ pub(super) struct Join {
     /// The id of this member
     #[arg(short, long, requires = "action")]
     id: Option<String>,
-    /// The ids of the members to wait for, with colons between
+    /// The ids of the members to wait for, with colons between; by default those of the
+    /// coordinator's list. Each member names another one, or the list has it: a member that comes
+    /// first and names nobody goes on at once
     #[arg(short, long, value_name = "IDS", requires = "action")]
     deps: Option<String>,
     /// The coordinator; 127.0.0.1:8080 unless given here or in criu-coordinator.json
@@ -35,6 +37,10 @@ pub(super) struct Join {
     /// Seconds that the step may take; 60 unless given
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
+    /// Ask a coordinator on another machine without TLS: whoever is between can read and forge what
+    /// is said
+    #[arg(long)]
+    expose: bool,
     /// Trust a coordinator that any user of this machine runs
     #[arg(long)]
     other_users: bool,
@@ -51,8 +57,8 @@ impl Join {
                 let step = Step::of_name(action);
                 let step = step.ok_or_else(|| Fault::usage(format!("unknown step `{action}`")))?;
                 let needs = self.deps.as_deref().unwrap_or_default();
-                let needs = needs.split(':').filter(|need| !need.is_empty());
-                (step, id.clone(), needs.map(str::to_owned).collect(), None, None)
+                let needs = ids(needs).map_err(|error| Fault::usage(format!("--deps: {error}")))?;
+                (step, id.clone(), needs, None, None)
             }
             _ => match Script::from_environment()? {
                 Some(script) => {
@@ -64,10 +70,18 @@ impl Join {
         };
         let address = self.coordinator.or(address).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let client: Client = coordinator_client(&address, self.certs.or(certs).as_deref())?;
-        let client = client.other_users(self.other_users);
+        let client = client.other_users(self.other_users).exposed(self.expose);
         let client = client.limit(self.timeout.unwrap_or(TIMEOUT)).cancel(drive.cancel());
         match drive.watch(|| client.step(&id, step, &needs))? {
             Err(CoordinatorError::Connect { .. }) if self.or_alone => {}
+            Err(error @ CoordinatorError::Unprotected(_)) => {
+                let advice = if self.id.is_some() {
+                    "give --certs here and to the coordinator, or give --expose"
+                } else {
+                    "name a directory with certificates as `certs` in criu-coordinator.json"
+                };
+                return Err(Fault::Failed(format!("{error}; {advice}")).into());
+            }
             other => other?,
         }
         Ok(Exit::Done.into())

@@ -36,6 +36,10 @@ saved before all stand still, and none goes on before all are saved. A restore w
 post-restore and network-unlock. If a member fails, dies or does not come in time, no dump succeeds:
 all processes run on. The protocol is that of criu-coordinator, whose clients are served, too.
 
+Each member has to name another one, or the coordinator the dependencies of all with --dependencies:
+a member that comes first and names nobody does not wait, and `serve` says so. A member that names
+one which has just been saved without it is refused.
+
 Without --certs the coordinator listens on loopback addresses, for this user and root. With --certs
 both ends show a certificate. The names in a member's certificate are the ids that it may use.
 

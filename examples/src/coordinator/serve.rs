@@ -1,14 +1,12 @@
 //! `coordinator serve`: runs the coordinator.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use criu_cri::coordinator::{Event, Graph, Limits, Server};
+use criu_cri::coordinator::{CoordinatorError, Event, Limits, Server, graph_in};
 use serde_json::json;
 
 use crate::drive::Drive;
@@ -16,6 +14,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::options::{certificates, seconds};
 use crate::output::Output;
+use crate::serving::raise_descriptors;
 use crate::tool::Fallible;
 
 /// Options of `coordinator serve`.
@@ -57,13 +56,19 @@ impl Serve {
         let mut limits = Limits::default();
         limits.barrier = self.wait_timeout;
         limits.total = self.total_timeout;
+        // A member has two connections while it waits.
+        raise_descriptors();
         let mut server = Server::new().limits(limits);
         server = server.exposed(self.expose).other_users(self.other_users);
         if let Some(certs) = &self.certs {
             server = server.tls(&certificates(certs))?;
         }
         if let Some(path) = &self.dependencies {
-            server = server.graph(graph(path)?);
+            let failed = |error: CoordinatorError| Fault::usage(format!("--dependencies: {error}"));
+            let graph = graph_in(path).map_err(failed)?;
+            server = server.graph(graph).map_err(|error| {
+                Fault::usage(format!("--dependencies: {}: {error}", path.display()))
+            })?;
         }
         let listening = server.listen(SocketAddr::new(self.address, self.port))?;
         let address = listening.address();
@@ -80,6 +85,16 @@ fn tell(output: &Output, event: &Event) {
             output.say(format!("{id} has come to {step}"));
             output.object("registered", json!({ "id": id, "step": step.name() }));
         }
+        Event::Alone { id } => {
+            output.say(format!(
+                "{id} waits for nobody: it names no member, and nobody who names it has come"
+            ));
+            output.object("alone", json!({ "id": id }));
+        }
+        Event::Came { id, step } => {
+            output.say(format!("{id} has come to {step}"));
+            output.object("came", json!({ "id": id, "step": step.name() }));
+        }
         Event::Passed { step, ids } => {
             output.say(format!("all go on after {step}: {}", ids.join(", ")));
             output.object("passed", json!({ "ids": ids, "step": step.name() }));
@@ -91,17 +106,3 @@ fn tell(output: &Output, event: &Event) {
         _ => {}
     }
 }
-
-fn graph(path: &Path) -> Result<Graph, Fault> {
-    let failed = |why: String| Fault::usage(format!("--dependencies: {}: {why}", path.display()));
-    let mut text = Vec::new();
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    let size = file.take(MAX_GRAPH).read_to_end(&mut text);
-    if size.map_err(|error| failed(error.to_string()))? as u64 == MAX_GRAPH {
-        return Err(failed(format!("the file has {MAX_GRAPH} bytes or more")));
-    }
-    serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))
-}
-
-/// Bytes of a file with dependencies from which on it is refused.
-const MAX_GRAPH: u64 = 16 << 20;

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use criu_archive::UNWATCHED;
-use criu_archive::write::{Draft, Options};
+use criu_archive::write::Options;
 use criu_cri::proto::{CheckpointContainerRequest, CheckpointPodRequest, Container};
-use criu_images::source::Blob;
 use serde_json::{Value, json};
 
 use super::archives::{Place, Private, Sent, WayArgs, of_container, place};
@@ -18,6 +17,7 @@ use super::steps::Steps;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::Output;
+use crate::packed::draft;
 use crate::target;
 use crate::tool::Fallible;
 
@@ -77,7 +77,8 @@ impl Checkpoint {
                 self.save_pod(&engine, pod, &directory)?;
                 steps.end("save");
                 if !matches!(to, Place::Directory(_)) {
-                    pack(&directory, &beside.path("checkpoint.tar"))?;
+                    let archive = beside.path("checkpoint.tar");
+                    draft(&directory)?.save(&archive, &Options::default(), UNWATCHED)?;
                     steps.end("pack");
                 }
                 (pod.title(), facts)
@@ -179,33 +180,6 @@ fn save_container(
         timeout: args.seconds(),
     };
     engine.run(&format!("saving {title}"), engine.client.checkpoint_container(request))
-}
-
-/// Makes an archive of the files in a directory.
-fn pack(directory: &Path, to: &Path) -> Fallible<()> {
-    let mut draft = Draft::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let place = directory.join(&folder);
-        let named = |error| target::named(&place.display(), error);
-        for entry in fs::read_dir(&place).map_err(named)? {
-            let entry = entry.map_err(named)?;
-            let path = folder.join(entry.file_name());
-            let kind = entry.file_type().map_err(named)?;
-            let name = path.to_str().ok_or_else(|| format!("{}: is not UTF-8", path.display()))?;
-            if kind.is_dir() {
-                draft.add_directory(name)?;
-                folders.push(path);
-            } else if kind.is_file() {
-                let file = fs::File::open(directory.join(&path)).map_err(named)?;
-                draft.add_blob(name, Blob::try_from(file).map_err(named)?)?;
-            } else {
-                return Err(format!("{}: is neither a file nor a directory", path.display()).into());
-            }
-        }
-    }
-    draft.save(to, &Options::default(), UNWATCHED)?;
-    Ok(())
 }
 
 /// Reads `NAME=VALUE`.

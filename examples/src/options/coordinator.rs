@@ -1,11 +1,11 @@
-//! Options of dump and restore that make them members of a distributed job.
+//! Options of dumps and restores, also of pods, that make them members of a distributed job.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use criu_cri::coordinator::{Client, CoordinatorError, Member};
+use criu_cri::coordinator::{Client, CoordinatorError, Member, ids};
 use criu_rs::{Cancel, Tls};
 
 use crate::fault::Fault;
@@ -21,15 +21,21 @@ pub(crate) struct Coordinated {
     /// The id of this member
     #[arg(long, value_name = "ID", requires = "coordinator")]
     coordinator_id: Option<String>,
-    /// The ids of the members to wait for, with colons between; by default the coordinator's list
+    /// The ids of the members to wait for, with colons between; by default those of the
+    /// coordinator's list. Each member names another one, or the list has it: a member that comes
+    /// first and names nobody goes on at once
     #[arg(long, value_name = "IDS", requires = "coordinator")]
     coordinator_deps: Option<String>,
-    /// Seconds that a step may take; 60 unless given, and no longer than --deadline
+    /// Seconds that a step may take; 60 unless given, and no longer than the operation
     #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "coordinator")]
     coordinator_timeout: Option<Duration>,
     /// Speak TLS, with ca.crt, tls.crt and tls.key in this directory
     #[arg(long, value_name = "DIR", requires = "coordinator")]
     coordinator_certs: Option<PathBuf>,
+    /// Ask a coordinator on another machine without TLS: whoever is between can read and forge what
+    /// is said
+    #[arg(long, requires = "coordinator")]
+    coordinator_expose: bool,
 }
 
 impl Coordinated {
@@ -50,8 +56,10 @@ impl Coordinated {
         let client = client(address, self.coordinator_certs.as_deref()).map_err(refused)?;
         let limit = self.coordinator_timeout.unwrap_or(TIMEOUT);
         let client = client.limit(limit.min(deadline.unwrap_or(limit)));
+        let client = client.exposed(self.coordinator_expose);
         let needs = self.coordinator_deps.as_deref().unwrap_or_default();
-        let needs = needs.split(':').filter(|need| !need.is_empty());
+        let needs =
+            ids(needs).map_err(|error| Fault::usage(format!("--coordinator-deps: {error}")))?;
         let member = Member::new(client, id, needs).map_err(refused)?;
         Ok(Some(member.cancel(cancel)))
     }
@@ -61,7 +69,7 @@ impl Coordinated {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "A job on several nodes")]
 pub(crate) struct ShutNetwork {
-    /// Drop all packets in this network namespace, into which the tasks are restored, until all
+    /// Drop all packets in this network namespace, into which the restore goes, until all
     /// members are restored: an end of a connection that is there first would be reset
     #[arg(long, value_name = "FILE", requires = "coordinator")]
     coordinator_net: Option<PathBuf>,

@@ -7,16 +7,15 @@ use std::time::Instant;
 
 use clap::Args;
 use criu_archive::record::State;
-use criu_cri::engine::{
-    After, Control, Moments, Phase, Running, Sandbox, Saved, Subject, describe,
-};
-use criu_rs::HookResult;
+use criu_cri::engine::{After, Control, Phase, Running, Sandbox, Saved, Subject, describe};
 use serde_json::json;
 
 use super::engine::{EngineArgs, Kind, fault};
+use super::told::Told;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::options::Coordinated;
 use crate::output::{Output, micros};
 use crate::places::{keep_files_private, make_directories};
 use crate::progress::Progress;
@@ -48,6 +47,8 @@ pub(super) struct Checkpoint {
     stop: bool,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    coordinated: Coordinated,
 }
 
 impl Checkpoint {
@@ -60,7 +61,8 @@ impl Checkpoint {
         make_directories(&self.directory, 0o700)?;
         refuse_filled(&self.directory)?;
         let drive = Drive::new()?;
-        let moments = Told { output: &output };
+        let member = self.coordinated.member(drive.cancel(), self.engine.limit())?;
+        let moments = Told::new(&output, member);
         let after = if self.stop { After::Stop } else { After::Resume };
         let control = Control { after, ..self.engine.control(&drive, &moments) };
         let begun = Instant::now();
@@ -70,6 +72,7 @@ impl Checkpoint {
             .watch(|| engine.checkpoint(&subject, &self.directory, &options, &control))?
             .map_err(|error| fault(error, &drive))?;
         drop(progress);
+        drop(moments);
         let made_by = concat!("criu-rs ", env!("CARGO_PKG_VERSION"));
         let described = describe(made_by, &*engine, &subject, &saved, &self.directory);
         let written = described.map_err(|error| fault(error, &drive)).and_then(|mut record| {
@@ -134,23 +137,6 @@ impl Checkpoint {
         });
         let sandbox = sandbox.transpose()?;
         Ok(Subject { sandbox, cgroup: self.cgroup.clone(), containers })
-    }
-}
-
-/// Tells a person what happens.
-struct Told<'a> {
-    output: &'a Output,
-}
-
-impl Moments for Told<'_> {
-    fn frozen(&self) -> HookResult {
-        self.output.say("all containers stand still");
-        Ok(())
-    }
-
-    fn saved(&self) -> HookResult {
-        self.output.say("all containers are saved");
-        Ok(())
     }
 }
 

@@ -88,10 +88,14 @@ impl EngineArgs {
         Options::parse(given, engine, phase).map_err(|error| Fault::usage(error.to_string()))
     }
 
+    /// The time that the operation may take.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        self.timeout.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
     /// Makes the limits of an operation.
     pub(super) fn control<'a>(&self, drive: &'a Drive, moments: &'a dyn Moments) -> Control<'a> {
-        let limit = self.timeout.map(|seconds| Duration::from_secs(seconds.into()));
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let deadline = self.limit().and_then(|limit| Instant::now().checked_add(limit));
         Control { deadline, cancel: Some(drive.cancel()), moments, ..Control::default() }
     }
 }
@@ -102,10 +106,19 @@ pub(super) fn fault(error: EngineError, drive: &Drive) -> Fault {
         EngineError::Cancelled => Fault::Interrupted(
             drive.received().map_or("SIGTERM", |received| received.signal.as_str()),
         ),
+        // A signal ends the wait for the other members of a job, too.
+        EngineError::Hook(why) => {
+            interrupted(drive).unwrap_or_else(|| Fault::Failed(EngineError::Hook(why).to_string()))
+        }
         EngineError::Option(_) | EngineError::Invalid { .. } => Fault::usage(error.to_string()),
         EngineError::Criu(error) => Fault::Criu { error, log: None, hints: hints::of },
         error => Fault::Failed(error.to_string()),
     }
+}
+
+/// Makes the fault of a signal that has asked to stop.
+pub(super) fn interrupted(drive: &Drive) -> Option<Fault> {
+    drive.received().map(|received| Fault::Interrupted(received.signal.as_str()))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

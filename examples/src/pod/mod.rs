@@ -5,6 +5,7 @@ mod engine;
 mod inspect;
 mod opened;
 mod restore;
+mod told;
 mod verify;
 
 use std::process::ExitCode;

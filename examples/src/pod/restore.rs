@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use clap::Args;
 use criu_archive::record::{Finding, Holder, Host, Record, State};
-use criu_cri::engine::{Moments, Phase, Place, Sandbox, Target};
-use criu_rs::HookResult;
+use criu_cri::engine::{Phase, Place, Sandbox, Target};
 use serde_json::json;
 
-use super::engine::{EngineArgs, fault};
+use super::engine::{EngineArgs, fault, interrupted};
+use super::told::Told;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::options::{Coordinated, ShutNetwork};
 use crate::output::{Output, micros};
 use crate::progress::Progress;
 use crate::tool::Fallible;
@@ -40,6 +41,10 @@ pub(super) struct Restore {
     force: bool,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    coordinated: Coordinated,
+    #[command(flatten)]
+    shut_network: ShutNetwork,
 }
 
 impl Restore {
@@ -54,7 +59,10 @@ impl Restore {
             refuse(&findings)?;
         }
         let begun = Instant::now();
-        let moments = Told { output: &output };
+        let member = self.coordinated.member(drive.cancel(), self.engine.limit())?;
+        let moments = Told::new(&output, self.shut_network.given_to(member)?);
+        let joined = drive.watch(|| moments.join_restore())?;
+        joined.map_err(|fault| interrupted(&drive).unwrap_or(fault))?;
         let control = self.engine.control(&drive, &moments);
         let progress = Progress::of_time("restoring");
         progress.show();
@@ -101,18 +109,6 @@ fn refuse(findings: &[Finding]) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::Failed(format!("the checkpoint cannot be restored here: {}", errors.join("; "))))
-}
-
-/// Tells a person what happens.
-struct Told<'a> {
-    output: &'a Output,
-}
-
-impl Moments for Told<'_> {
-    fn restored(&self) -> HookResult {
-        self.output.say("all containers are there");
-        Ok(())
-    }
 }
 
 fn target(text: &str) -> Result<(String, PathBuf, String), String> {

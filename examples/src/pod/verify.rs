@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use criu_archive::record::{Finding, Host, Program, Record, ToolKind};
+use criu_images::Severity;
 use criu_rs::Criu;
 use serde::Serialize;
 
@@ -133,12 +134,14 @@ impl fmt::Display for Verified<'_> {
                 writeln!(f, "    do: {}", finding.hint)?;
             }
         }
-        let errors = self.findings.iter().filter(|finding| finding.is_error()).count();
-        match (errors, self.findings.len()) {
-            (0, 0) => f.write_str("nothing stands against a restore here"),
-            (0, _) => f.write_str("no error; see above what may be lost"),
-            (1, _) => f.write_str("1 error stands against a restore here"),
-            (errors, _) => write!(f, "{errors} errors stand against a restore here"),
+        let count = |severity| self.findings.iter().filter(|one| one.severity == severity).count();
+        match (count(Severity::Error), count(Severity::Warning), count(Severity::Note)) {
+            (0, 0, 0) => f.write_str("nothing stands against a restore here"),
+            (0, 0, _) => f.write_str("nothing found; see above what was not compared"),
+            (0, _, 0) => f.write_str("no error; see above what may be lost"),
+            (0, _, _) => f.write_str("no error; see above what may be lost or was not compared"),
+            (1, _, _) => f.write_str("1 error stands against a restore here"),
+            (errors, _, _) => write!(f, "{errors} errors stand against a restore here"),
         }
     }
 }

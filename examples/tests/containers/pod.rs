@@ -1,10 +1,11 @@
 //! The words `pod checkpoint` and `pod restore`, with containers of runc and of gVisor.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use criu_lab::containers::Bundle;
+use criu_lab::registry::Registry;
 use criu_lab::{names, place};
 use serde_json::Value;
 
@@ -132,14 +133,15 @@ fn of_gvisor(bed: &Bed) {
     let tool = format!("runsc={}", program.display());
     done(bed, pod(bed, "verify", &to).args(["--tool", &tool]));
     done(bed, &mut runsc(&["delete", "--force", "web"]));
+    let pulled = through_registry(bed, &to, &tool);
 
     let restore = || {
-        let mut restore = pod(bed, "restore", &to);
+        let mut restore = pod(bed, "restore", &pulled);
         with_engine(&mut restore);
         restore.arg("--container").arg(format!("web={dir},new"));
         restore
     };
-    let record = to.join("criu-record.json");
+    let record = pulled.join("criu-record.json");
     let text = fs::read_to_string(&record).unwrap();
     let mut edited: Value = serde_json::from_str(&text).unwrap();
     edited["containers"][0]["tool"]["version"] = "0.0~20221219.0".into();
@@ -147,12 +149,38 @@ fn of_gvisor(bed: &Bed) {
     let why = "runsc 0.0~20221219.0 made the checkpoint";
     refused(bed, &mut restore(), why, "exit status: 1");
     refused(bed, restore().arg("--force"), why, "exit status: 1");
-    let mut verify = pod(bed, "verify", &to);
+    let mut verify = pod(bed, "verify", &pulled);
     refused(bed, verify.args(["--tool", &tool]), why, "exit status: 1");
     fs::write(&record, text).unwrap();
     done(bed, &mut restore());
     assert!(bundle.goes_on() > counted);
     done(bed, &mut runsc(&["delete", "--force", "new"]));
+}
+
+/// Sends a checkpoint of runsc to a registry, looks at it there, and fetches it.
+fn through_registry(bed: &Bed, saved: &Path, tool: &str) -> PathBuf {
+    let registry = Registry::start(&bed.dir.join("registry"));
+    let image = registry.name("sandbox:v1");
+    let word = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_criu-rs"));
+        done(bed, command.args(words))
+    };
+    let saved = saved.to_str().unwrap();
+    word(&["push", saved, &image]);
+    // Equal files make an equal image.
+    let again = word(&["push", saved, &image]);
+    assert!(again.contains(", whose layer was there"), "{again}");
+    let clean = "nothing stands against a restore here";
+    let there = word(&["pod", "verify", &image, "--tool", tool]);
+    assert!(there.contains(clean), "{there}");
+    let shown = word(&["pod", "inspect", &image]);
+    assert!(shown.contains("runsc 0.0") && shown.contains("compression: none"), "{shown}");
+    let pulled = bed.dir.join("pulled");
+    word(&["pull", &image, &format!("{}/", pulled.display())]);
+    assert_eq!(names(&pulled), ["criu-record.json", "sandbox"]);
+    let here = word(&["pod", "verify", pulled.to_str().unwrap(), "--tool", tool]);
+    assert!(here.contains(clean), "{here}");
+    pulled
 }
 
 /// Flags for a machine without KVM. Files that containers write are to be seen outside.

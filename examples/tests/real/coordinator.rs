@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_member_that_fails_leaves_all_running", failure),
     ("a_member_that_is_killed_leaves_all_running", killed),
     ("a_member_that_does_not_come_leaves_the_others_running", missing),
+    ("a_coordinator_on_another_machine_needs_tls_or_a_word", away),
     ("a_member_with_a_wrong_certificate_runs_on", stranger),
     ("criu_itself_joins_a_job_by_its_action_script", script),
 ];
@@ -155,7 +157,8 @@ fn done(words: &[&str]) {
 struct Coordinator {
     child: Child,
     address: String,
-    lines: thread::JoinHandle<String>,
+    said: Arc<Mutex<String>>,
+    lines: thread::JoinHandle<()>,
 }
 
 impl Coordinator {
@@ -167,12 +170,25 @@ impl Coordinator {
         lines.read_line(&mut first).unwrap();
         let first: serde_json::Value = serde_json::from_str(&first).unwrap();
         let address = first["address"].as_str().unwrap().to_owned();
+        let said = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&said);
         let lines = thread::spawn(move || {
-            let mut rest = String::new();
-            lines.read_to_string(&mut rest).unwrap();
-            rest
+            for line in lines.lines() {
+                *told.lock().unwrap() += &(line.unwrap() + "\n");
+            }
         });
-        Self { child, address, lines }
+        Self { child, address, said, lines }
+    }
+
+    /// Waits until a member has come to a step.
+    #[track_caller]
+    fn waits(&self, id: &str, step: &str) {
+        let has_come = |line: &str| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["outcome"] == "came" && event["id"] == id && event["step"] == step
+        };
+        let came = || self.said.lock().unwrap().lines().any(has_come);
+        assert!(soon(came), "{id} does not come to {step}: {}", self.said.lock().unwrap());
     }
 
     /// Stops it. Returns the events that it has told.
@@ -180,7 +196,8 @@ impl Coordinator {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());
-        self.lines.join().unwrap()
+        self.lines.join().unwrap();
+        Arc::into_inner(self.said).unwrap().into_inner().unwrap()
     }
 }
 
@@ -406,10 +423,8 @@ fn killed(lab: &Lab) {
             target.count() == before
         };
         assert!(soon(|| stands_still(&target) && stands_still(&other)));
-        let is_saved =
-            |id| criu_lab::names(lab.path(id)).iter().any(|name| name == "inventory.img");
-        assert!(soon(|| is_saved("A") && is_saved("B")));
-        thread::sleep(Duration::from_millis(200));
+        coordinator.waits("A", "post-dump");
+        coordinator.waits("B", "post-dump");
         dump.kill().unwrap();
         dump.wait().unwrap();
         waits.join().unwrap()
@@ -445,6 +460,31 @@ fn missing(lab: &Lab) {
     let ran = lab.run(&[&nobody[..], &["127.0.0.1:9"]].concat());
     ran.fails(1, &["cannot reach the coordinator at 127.0.0.1:9"]);
     lab.done(&[&nobody[..], &["127.0.0.1:9", "--or-alone"]].concat());
+}
+
+fn away(lab: &Lab) {
+    const AWAY: &str = "192.0.2.1:9";
+    let target = counting(lab, "count", &["count"]);
+    let dump = |more: &[&str]| {
+        let words = ["dump", "-R", "-t", &target.pid(), "-D", &lab.path("A"), "--overwrite"];
+        let job = ["--coordinator", AWAY, "--coordinator-id", "A", "--coordinator-timeout", "0.3"];
+        lab.run(&[&words[..], &job, more].concat())
+    };
+    let way = "or allow it with --coordinator-expose";
+    dump(&[]).fails(1, &["192.0.2.1:9: this coordinator is on another machine", way]);
+    let ran = dump(&["--coordinator-expose"]);
+    assert!(ran.code == Some(1) && !ran.err.contains("without TLS"), "{ran:?}");
+    runs_on(lab, &target, "A");
+    let join = ["coordinator", "join", "-i", "A", "--action", "pre-dump", "--coordinator", AWAY];
+    let join = |more: &[&str]| lab.run(&[&join[..], &["--timeout", "0.3"], more].concat());
+    join(&[]).fails(1, &["without TLS", "or give --expose"]);
+    let ran = join(&["--expose"]);
+    assert!(ran.code == Some(1) && !ran.err.contains("without TLS"), "{ran:?}");
+    // Dependencies with an id that no member can have.
+    let file = lab.path("dependencies.json");
+    fs::write(&file, r#"{"A": ["B:C"]}"#).unwrap();
+    let ran = lab.run(&["coordinator", "serve", "--port", "0", "--dependencies", &file]);
+    ran.fails(2, &["--dependencies: ", "dependencies.json: \"B:C\" is no id"]);
 }
 
 fn stranger(lab: &Lab) {

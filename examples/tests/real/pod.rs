@@ -105,6 +105,15 @@ fn shown_and_compared(lab: &Lab) {
         assert_eq!(json["record"], serde_json::to_value(&record).unwrap());
     }
 
+    // A check that was not made is told.
+    let host = record.host.take();
+    record.write(&directory).unwrap();
+    let ran = lab.done(&["pod", "verify", "shop"]);
+    let unknown = "note: the record says nothing of the machine of the checkpoint: ";
+    assert!(ran.out.starts_with(unknown), "{ran:?}");
+    assert!(ran.out.ends_with("\nnothing found; see above what was not compared\n"), "{ran:?}");
+    record.host = host;
+
     // A newer CRIU made it, and another pages file is there.
     record.containers[0].tool.version = "99.1".to_owned();
     record.write(&directory).unwrap();

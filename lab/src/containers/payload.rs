@@ -101,8 +101,8 @@ pub(super) fn run(words: &[String]) {
                 fs::write(&seen, words.join(" ")).unwrap();
             });
         }
-        // `serve PORT` or `ask PORT`.
-        "talk" => talk(&count.counter, &rest[0], rest[1].parse().unwrap()),
+        // `serve PLACE` or `ask PLACE`.
+        "talk" => talk(&count.counter, &rest[0], &rest[1]),
         other => panic!("no payload {other}"),
     }
 }

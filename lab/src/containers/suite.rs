@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
@@ -40,7 +40,8 @@ impl<P: ProcessId, C, V: Display> Suite<P, C, V> {
             "--apart" => apart(&words[2..]),
             sandbox::FIRST => return Some(sandbox::first(&words[2], &words[3..])),
             "--one" => self.one(&words[2..]),
-            "--hang" => hang(),
+            "--hang" => hang(words.get(2).is_some()),
+            "--frozen" => drop(frozen()),
             "--look" => look(&words[2..]),
             word if word.starts_with("--own-") => return None,
             _ => return Some(self.run()),
@@ -52,6 +53,7 @@ impl<P: ProcessId, C, V: Display> Suite<P, C, V> {
         let mut trials = vec![
             Trial::test("outside_of_a_sandbox_there_is_no_runtime", none_outside),
             Trial::test("what_hangs_in_a_sandbox_ends_with_it", ends_with_it),
+            Trial::test("what_is_frozen_in_a_sandbox_ends_with_it", ends_frozen),
             Trial::test("hierarchies_that_others_mount_stay_out_of_a_sandbox", stays_out),
         ];
         let mut crius = crate::place::crius(|path| (self.version)(&(self.criu)(path)));
@@ -131,26 +133,66 @@ fn none_outside() -> Result<(), Failed> {
     }
 }
 
-/// Hangs, in a session and a cgroup of its own.
-fn hang() {
+/// Hangs, in a session and a cgroup of its own, or with a process that is frozen.
+fn hang(with_frozen: bool) {
     Sandbox::check().unwrap();
+    if with_frozen {
+        let _ = frozen().wait();
+    }
     let cgroup = Path::new("/sys/fs/cgroup/hangs");
     fs::create_dir(cgroup).unwrap();
     cgroups::join(cgroup).unwrap();
     let _ = Command::new("setsid").args(["sleep", MARK]).status();
 }
 
+/// Starts a process and freezes it, with the freezer of version 1 if the machine has one.
+fn frozen() -> Child {
+    Sandbox::check().unwrap();
+    let folder = Path::new("/sys/fs/cgroup");
+    let (above, file, word) = [
+        (folder.join("freezer"), "freezer.state", "FROZEN"),
+        (folder.join("unified"), "cgroup.freeze", "1"),
+        (folder.to_owned(), "cgroup.freeze", "1"),
+    ]
+    .into_iter()
+    .find(|(above, ..)| above.is_dir())
+    .unwrap();
+    let cgroup = above.join("frozen");
+    fs::create_dir(&cgroup).unwrap();
+    let child = Command::new("sleep").arg(FROZEN_MARK).spawn().unwrap();
+    fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+    fs::write(cgroup.join(file), word).unwrap();
+    child
+}
+
 fn ends_with_it() -> Result<(), Failed> {
+    ends_late(&[], Layout::Unified)?;
+    none_is_left(MARK)
+}
+
+fn ends_frozen() -> Result<(), Failed> {
+    ends_late(&["frozen".into()], Layout::Machine)?;
+    // A test that leaves something frozen ends before its time is up.
+    run_apart("--frozen", &[], Layout::Machine, TIME_LIMIT)?;
+    none_is_left(FROZEN_MARK)
+}
+
+/// Checks that a test which hangs ends when its time is up.
+fn ends_late(words: &[String], layout: Layout) -> Result<(), Failed> {
     let limit = Duration::from_millis(500);
-    let Err(failed) = run_apart("--hang", &[], Layout::Unified, limit) else {
+    let Err(failed) = run_apart("--hang", words, layout, limit) else {
         return Err("the test ended by itself".into());
     };
     let said = failed.message().unwrap_or_default();
     if !said.contains("not done after") {
         return Err(format!("it said {said}").into());
     }
+    Ok(())
+}
+
+fn none_is_left(mark: &str) -> Result<(), Failed> {
     let is_left = |process: procfs::process::Process| {
-        process.cmdline().is_ok_and(|words| words.iter().any(|word| word == MARK))
+        process.cmdline().is_ok_and(|words| words.iter().any(|word| word == mark))
     };
     if procfs::process::all_processes()?.flatten().any(is_left) {
         return Err("the process of the test runs on".into());
@@ -214,3 +256,6 @@ const UNMOUNTED: &str = "unmounted";
 
 /// A number of seconds that nothing else sleeps for.
 const MARK: &str = "94061";
+
+/// Another such number, of the process that is frozen.
+const FROZEN_MARK: &str = "94062";

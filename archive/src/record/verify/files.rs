@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use criu_images::Severity;
 
+use super::bounded::Findings;
 use super::place;
 use crate::digest::Sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::file::File;
-use crate::record::finding::{About, Finding};
+use crate::record::finding::Finding;
 use crate::record::holder::Holder;
 use crate::record::{Container, RECORD, Record};
 use crate::watch::Watch;
@@ -17,15 +18,24 @@ pub(super) fn look(record: &Record, holder: &Holder, watch: Watch<'_>) -> Result
     let mut findings = Findings::default();
     // Bytes of the files that are done.
     let mut before = 0u64;
+    let mut unread = 0u64;
     for file in record.all_files() {
+        if watch(before).is_break() {
+            return Err(holder.fault(&file.path, ErrorKind::Stopped));
+        }
         let watch_all = |bytes: u64| watch(before.saturating_add(bytes));
         match compare(file, holder, &watch_all) {
-            Ok(None) => {}
+            Ok(None) => unread += u64::from(file.sha256.is_none()),
             Ok(Some(text)) => findings.add(Severity::Error, &file.path, text),
             Err(error) if matches!(error.kind(), ErrorKind::Stopped) => return Err(error),
             Err(error) => findings.add(Severity::Error, &file.path, error.kind().to_string()),
         }
         before = before.saturating_add(file.size.unwrap_or(0));
+    }
+    match unread {
+        0 => {}
+        1 => findings.add(Severity::Note, "", format!("1 file has no digest{UNREAD}")),
+        _ => findings.add(Severity::Note, "", format!("{unread} files have no digest{UNREAD}")),
     }
     let is_bare = |container: &&Container| container.files.is_empty();
     let bare: Vec<&Container> = record.containers.iter().filter(is_bare).collect();
@@ -68,30 +78,4 @@ fn compare(file: &File, holder: &Holder, watch: Watch<'_>) -> Result<Option<Stri
     Ok((found != wanted).then_some(text))
 }
 
-/// Findings up to a number that somebody reads.
-#[derive(Default)]
-struct Findings {
-    all: Vec<Finding>,
-    left_out: usize,
-}
-
-impl Findings {
-    fn add(&mut self, severity: Severity, path: &str, text: String) {
-        if self.all.len() < MOST {
-            self.all.push(Finding::new(severity, About::Files, text).at(path));
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    fn finish(mut self) -> Vec<Finding> {
-        if self.left_out > 0 {
-            let text = format!("{} more findings on files are left out", self.left_out);
-            self.all.push(Finding::new(Severity::Error, About::Files, text));
-        }
-        self.all
-    }
-}
-
-/// Most findings on files.
-const MOST: usize = 1000;
+const UNREAD: &str = " in the record: the content was not compared";

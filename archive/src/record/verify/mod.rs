@@ -1,5 +1,6 @@
 //! The comparison of a record with a machine, and with the files beside the record.
 
+mod bounded;
 mod files;
 mod gpus;
 mod heads;
@@ -15,6 +16,7 @@ use super::host::Host;
 use super::state::State;
 use super::{Container, Record};
 use crate::error::Result;
+use crate::metadata::json::is_empty;
 use crate::watch::Watch;
 
 impl Record {
@@ -48,6 +50,7 @@ impl Record {
     /// Compares the record with a machine. No file is read. Returns the findings, the worst first.
     pub fn verify_host(&self, host: &Host) -> Vec<Finding> {
         let mut findings: Vec<Finding> = state(self).into_iter().collect();
+        findings.extend(unknown(self));
         findings.extend(tools::look(self, host));
         findings.extend(processor::look(self, host));
         findings.extend(machine::look(self, host));
@@ -62,7 +65,7 @@ impl Record {
     /// [`ErrorKind::Stopped`](crate::ErrorKind::Stopped) and nothing else.
     pub fn verify_files(&self, holder: &Holder, watch: Watch<'_>) -> Result<Vec<Finding>> {
         let mut findings = files::look(self, holder, watch)?;
-        findings.extend(heads::look(self, holder));
+        findings.extend(heads::look(self, holder, watch)?);
         Ok(worst_first(findings))
     }
 }
@@ -83,6 +86,14 @@ fn state(record: &Record) -> Option<Finding> {
     };
     let text = format!("its state is `{}`: {text}", record.state);
     Some(Finding::new(severity, About::Record, text))
+}
+
+/// Notes that a record says nothing of the machine, so that nothing of it was compared.
+fn unknown(record: &Record) -> Option<Finding> {
+    let text = "the record says nothing of the machine of the checkpoint: processor, kernel and \
+                cgroups were not compared";
+    let is_unknown = record.host.as_ref().is_none_or(is_empty);
+    is_unknown.then(|| Finding::new(Severity::Note, About::Record, text))
 }
 
 /// Place of a finding on some containers.

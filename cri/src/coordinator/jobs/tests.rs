@@ -25,7 +25,7 @@ impl Table {
         hold: bool,
     ) -> (Ticket, Vec<(Ticket, String)>) {
         self.tickets += 1;
-        let needs = super::super::message::ids(needs).unwrap();
+        let needs = super::super::message::split(needs).unwrap();
         let request = Request { id: id.into(), what: What::Step { step, needs, hold } };
         let deeds = self.jobs.request(self.tickets, request, self.now);
         (self.tickets, answers(deeds))
@@ -204,4 +204,64 @@ fn members_are_bounded_and_those_that_are_over_give_way() {
     assert_eq!(table.jobs.members.len(), 2);
     let (_, answer) = table.ask("D", Step::PreDump, "E:F:G");
     assert!(answer[0].1.starts_with("refused: 2 members"), "{answer:?}");
+}
+
+#[test]
+fn a_member_that_has_been_saved_without_another_is_not_waited_for() {
+    let mut table = Table::new();
+    for step in [Step::PreDump, Step::PostDump] {
+        let (b, answer) = table.ask("B", step, "");
+        assert_eq!(answer, [ack(b)]);
+    }
+    // A names B, comes later, and must not be saved at another moment.
+    let (a, answer) = table.ask("A", Step::PreDump, "B");
+    let why = "refused: B has been saved without A, which it does not name".to_owned();
+    assert_eq!(answer, [(a, why)]);
+    // A restore is another operation.
+    assert_eq!(table.ask("A", Step::PreRestore, "B").1, []);
+    // What was long ago is no part of this job.
+    let mut table = Table::new();
+    table.ask("B", Step::PreDump, "");
+    table.ask("B", Step::PostDump, "");
+    table.now += table.jobs.limits.barrier;
+    assert_eq!(table.ask("A", Step::PreDump, "B").1, []);
+    assert_eq!(table.ask("B", Step::PreDump, "").1.len(), 2);
+}
+
+#[test]
+fn a_job_that_was_saved_together_is_saved_again_at_once() {
+    let mut table = Table::pair_at(Step::PostDump);
+    let (a, none) = table.ask("A", Step::PreDump, "B");
+    assert_eq!(none, []);
+    // A new attempt of A still knows the job.
+    table.jobs.gone(a);
+    assert_eq!(table.ask("A", Step::PreDump, "B").1, []);
+    assert_eq!(table.ask("B", Step::PreDump, "A").1.len(), 2);
+    // C was no part of it.
+    let mut table = Table::pair_at(Step::PostDump);
+    let (c, answer) = table.ask("C", Step::PreDump, "A");
+    let why = "refused: A has been saved without C, which it does not name".to_owned();
+    assert_eq!(answer, [(c, why)]);
+}
+
+#[test]
+fn a_member_that_others_are_to_wait_for_waits_if_the_coordinator_has_the_dependencies() {
+    let mut table = Table::new();
+    table.jobs.dependencies.extend(Graph::from([("A".to_owned(), vec!["B".to_owned()])]));
+    let (b, none) = table.ask("B", Step::PreDump, "");
+    assert_eq!(none, []);
+    let (a, both) = table.ask("A", Step::PreDump, "");
+    assert_eq!(both, [ack(a), ack(b)]);
+}
+
+#[test]
+fn a_member_that_waits_for_nobody_is_told() {
+    let mut table = Table::new();
+    let mut notes = |id: &str, needs: &[&str]| {
+        let needs = needs.iter().map(|need| (*need).to_owned()).collect();
+        let what = What::Step { step: Step::PreDump, needs, hold: false };
+        let deeds = table.jobs.request(1, Request { id: id.into(), what }, table.now);
+        deeds.iter().any(|deed| matches!(deed, Deed::Note(Event::Alone { .. })))
+    };
+    assert!(notes("A", &[]) && !notes("B", &["C"]) && !notes("C", &[]));
 }

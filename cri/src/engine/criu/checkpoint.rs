@@ -1,5 +1,6 @@
 //! Checkpoints by CRIU: all containers at one moment, in runc's form.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
 use crate::engine::options::Options;
 use crate::engine::outcome::Saved;
+use crate::engine::seen::Seen;
 use crate::engine::subject::{Running, Subject};
 
 /// Saves the containers of a subject, each into a folder of its name.
@@ -40,6 +42,9 @@ pub(super) fn checkpoint(
         folders.make(folder)?;
         dumps.push(dump);
     }
+    // The processes may not run on.
+    let look = |running: &Running| (running.name.clone(), Seen::of(running));
+    let mut seen: BTreeMap<String, Seen> = what.containers.iter().map(look).collect();
     let above = above(what)?;
     cgroups.extend(above.clone());
     control.moments.freezing(&cgroups).map_err(EngineError::Hook)?;
@@ -72,9 +77,11 @@ pub(super) fn checkpoint(
     let arguments = options::arguments(options);
     let saved = dumped.containers.into_iter().map(|(name, _)| Saved {
         folder: PathBuf::from(&name),
+        seen: seen.remove(&name).unwrap_or_default(),
         name,
         frozen: dumped.frozen,
         arguments: arguments.clone(),
+        features: options::features(options),
     });
     Ok(saved.collect())
 }

@@ -8,7 +8,7 @@ mod told;
 
 use std::path::Path;
 
-use criu_archive::record::{About, Finding, Host, Record, Tool, ToolKind};
+use criu_archive::record::{About, Finding, Host, Program, Record, Tool, ToolKind};
 use criu_images::Severity;
 
 use super::Engine;
@@ -41,6 +41,23 @@ impl Criu {
 impl Engine for Criu {
     fn tool(&self) -> Result<Tool, EngineError> {
         Ok(Tool::new(ToolKind::Criu, self.criu.version()?.to_string()))
+    }
+
+    fn program(&self) -> Result<Program, EngineError> {
+        let path = self.criu.program()?.unwrap_or_default();
+        let version = self.criu.version()?.to_string();
+        let mut program = Program::new(ToolKind::Criu, version, path.to_string_lossy());
+        // Without rights a criu does not know.
+        let features = self.criu.features().unwrap_or_default();
+        for (name, has) in [
+            ("mem_track", features.mem_track),
+            ("lazy_pages", features.lazy_pages),
+            ("pidfd_store", features.pidfd_store),
+            ("mem_compression", features.mem_compression),
+        ] {
+            program.features.extend(has.map(|has| (name.to_owned(), has)));
+        }
+        Ok(program)
     }
 
     fn options(&self) -> &'static [EngineOption] {

@@ -130,6 +130,12 @@ pub(super) fn arguments(options: &Options) -> Vec<String> {
     words.collect()
 }
 
+/// Returns the features of `criu` that a restore of the checkpoint needs.
+pub(super) fn features(options: &Options) -> Vec<String> {
+    let is_compressed = options.get("compression") == Some("lz4");
+    is_compressed.then(|| "mem_compression".into()).into_iter().collect()
+}
+
 fn tcp(options: &Options) -> Option<Tcp> {
     match options.get(TCP)? {
         ESTABLISHED => Some(Tcp::Established),

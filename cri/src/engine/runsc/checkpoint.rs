@@ -14,6 +14,7 @@ use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
 use crate::engine::options::Options;
 use crate::engine::outcome::Saved;
+use crate::engine::seen::Seen;
 use crate::engine::subject::Subject;
 
 impl Runsc {
@@ -54,6 +55,8 @@ impl Runsc {
             folder: PathBuf::from(FOLDER),
             frozen,
             arguments: arguments.clone(),
+            features: Vec::new(),
+            seen: Seen::outside(container),
         });
         Ok(saved.collect())
     }

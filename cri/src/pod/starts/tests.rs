@@ -126,8 +126,7 @@ fn a_program_that_leaves_opens_the_network_and_the_next_one_shuts_it() {
 
 fn starts(folder: &Short) -> Starts {
     let state = StateDir::open(folder.join("state")).unwrap();
-    let options = StateDir::shared(folder.join("options")).unwrap();
-    Starts::new(Arc::new(state), Arc::new(options), Duration::from_secs(60)).unwrap()
+    Starts::new(Arc::new(state), folder.join("options"), Duration::from_secs(60)).unwrap()
 }
 
 /// A file by which no network can be shut or opened.

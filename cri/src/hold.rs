@@ -2,7 +2,8 @@
 //!
 //! A table of nftables with two chains whose policy is to drop: nothing comes in, and nothing goes
 //! out. TCP sends again what was dropped. The table is made over netlink, so that no program of
-//! nftables has to be there.
+//! nftables has to be there. Each part of this crate has a table of its own name, which `nft list
+//! tables` shows. A network that is shut by several tables is open after the last is deleted.
 
 use std::fs::File;
 use std::io;
@@ -17,16 +18,16 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-/// Shuts a network. Does nothing more if the network is shut already.
-pub(crate) fn shut(network: &File) -> io::Result<()> {
-    let table = attribute(TABLE_NAME, &text(TABLE));
+/// Shuts a network by a table of this name. Does nothing more if the table is there already.
+pub(crate) fn shut(network: &File, table: &str) -> io::Result<()> {
+    let table = text(table);
     let chain = |name: &str, hook: u32| {
         let hook = [
             attribute(HOOK_NUMBER, &hook.to_be_bytes()),
             attribute(HOOK_PRIORITY, &PRIORITY.to_be_bytes()),
         ];
         [
-            attribute(CHAIN_TABLE, &text(TABLE)),
+            attribute(CHAIN_TABLE, &table),
             attribute(CHAIN_NAME, &text(name)),
             attribute(CHAIN_HOOK | NESTED, &hook.concat()),
             attribute(CHAIN_POLICY, &DROP.to_be_bytes()),
@@ -35,16 +36,16 @@ pub(crate) fn shut(network: &File) -> io::Result<()> {
         .concat()
     };
     let messages = [
-        (NEW_TABLE, CREATE, table),
+        (NEW_TABLE, CREATE, attribute(TABLE_NAME, &table)),
         (NEW_CHAIN, CREATE, chain("in", LOCAL_IN)),
         (NEW_CHAIN, CREATE, chain("out", LOCAL_OUT)),
     ];
     within(network, &messages)
 }
 
-/// Opens a network that was shut. Does nothing if the network is open.
-pub(crate) fn open(network: &File) -> io::Result<()> {
-    let table = attribute(TABLE_NAME, &text(TABLE));
+/// Opens a network that a table of this name shuts. Does nothing if there is no such table.
+pub(crate) fn open(network: &File, table: &str) -> io::Result<()> {
+    let table = attribute(TABLE_NAME, &text(table));
     match within(network, &[(DELETE_TABLE, 0, table)]) {
         Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(()),
         result => result,
@@ -55,10 +56,10 @@ pub(crate) fn open(network: &File) -> io::Result<()> {
 fn within(network: &File, messages: &[(u16, u16, Vec<u8>)]) -> io::Result<()> {
     thread::scope(|scope| {
         // The network is that of the thread, which ends here.
-        let thread = scope.spawn(|| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || {
             setns(network, CloneFlags::CLONE_NEWNET)?;
             transact(messages)
-        });
+        })?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
     })
 }
@@ -148,9 +149,6 @@ fn text(text: &str) -> Vec<u8> {
     [text.as_bytes(), b"\0"].concat()
 }
 
-/// Name of the table, which `nft list tables` shows.
-const TABLE: &str = "criu_cri_shut";
-
 /// Seconds that the kernel may take to answer.
 const PATIENCE: i64 = 5;
 
@@ -212,14 +210,16 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let mut here = TcpStream::connect(address).expect("a connection");
         let (mut there, _) = listener.accept().expect("a connection");
-        shut(&network).expect("shut");
-        shut(&network).expect("shut again");
+        shut(&network, "a").expect("shut");
+        shut(&network, "a").expect("shut again");
+        shut(&network, "b").expect("shut by another");
+        open(&network, "b").expect("open by the other");
         here.write_all(b"late").expect("sent");
         there.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
         let mut bytes = [0; 4];
         assert!(there.read(&mut bytes).is_err());
-        open(&network).expect("open");
-        open(&network).expect("open again");
+        open(&network, "a").expect("open");
+        open(&network, "a").expect("open again");
         there.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
         there.read_exact(&mut bytes).expect("received");
         assert_eq!(&bytes, b"late");

@@ -88,7 +88,7 @@ impl Member {
     /// A restore sends data of its TCP connections that had not been sent when they were saved. A
     /// node on which the other end is not restored yet would reset the connection. The network is
     /// one that the tasks are restored into, and in which no other process needs connections. After
-    /// a `kill -9` of this process, `nft delete table inet criu_cri_shut` opens the network.
+    /// a `kill -9` of this process `nft delete table inet criu_coordinator_shut` opens it.
     #[must_use]
     pub fn shut_network(mut self, network: File) -> Self {
         self.network = Some(Network { file: network, is_shut: false });
@@ -118,7 +118,8 @@ impl Member {
             return Ok(());
         }
         if let Some(network) = &mut self.network {
-            hold::shut(&network.file).map_err(CoordinatorError::system("shut the network"))?;
+            hold::shut(&network.file, TABLE)
+                .map_err(CoordinatorError::system("shut the network"))?;
             network.is_shut = true;
         }
         self.join(Step::PreRestore)
@@ -155,7 +156,8 @@ impl Member {
 
     fn open_network(&mut self) -> Result<(), CoordinatorError> {
         if let Some(network) = self.network.as_mut().filter(|network| network.is_shut) {
-            hold::open(&network.file).map_err(CoordinatorError::system("open the network"))?;
+            hold::open(&network.file, TABLE)
+                .map_err(CoordinatorError::system("open the network"))?;
             network.is_shut = false;
         }
         Ok(())
@@ -228,3 +230,6 @@ impl PodHooks for Member {
 fn invalid(why: String) -> CoordinatorError {
     CoordinatorError::Invalid(why)
 }
+
+/// Table that shuts the network of a restore. A pod has one of another name.
+const TABLE: &str = "criu_coordinator_shut";

@@ -18,11 +18,17 @@
 //! other. Until the last one runs the network of the pod is shut: a connection between two of them
 //! would be reset by the first one, whose peer is not there yet.
 
+mod begun;
+mod cgroups;
 mod checkpoint;
 mod compare;
 mod criu_options;
 mod facts;
 mod frozen;
+mod keeper;
+mod layer;
+mod network;
+mod news;
 mod output;
 mod parts;
 mod recovery;
@@ -62,6 +68,8 @@ pub struct Pods {
     /// Sandboxes that are being saved.
     busy: Arc<Mutex<HashSet<String>>>,
     starts: Arc<starts::Starts>,
+    /// Restores that were not undone.
+    put_off: Arc<Mutex<Vec<begun::Begun>>>,
 }
 
 /// Settings of [`Pods`].
@@ -104,8 +112,12 @@ impl Pods {
         let state = Arc::new(state);
         let options = settings.options.clone();
         let starts = starts::Starts::new(Arc::clone(&state), options, settings.shut);
-        let (settings, busy) = (Arc::new(settings), Arc::default());
-        Ok(Self { client, tool, settings, state, busy, starts: Arc::new(starts) })
+        let starts = starts.map_err(|error| {
+            Refusal::new(Code::Internal, format!("cannot start a thread: {error}"))
+        })?;
+        let (starts, settings) = (Arc::new(starts), Arc::new(settings));
+        let (busy, put_off) = (Arc::default(), Arc::default());
+        Ok(Self { client, tool, settings, state, busy, starts, put_off })
     }
 
     /// Reserves a sandbox for an operation.

@@ -40,7 +40,9 @@ impl StateDir {
                     error => error.into(),
                 },
             )?;
-        Ok(Self { path, _lock: Some(lock) })
+        let directory = Self { path, _lock: Some(lock) };
+        directory.clear()?;
+        Ok(directory)
     }
 
     /// Opens a directory that other proxies of this user may use, too, or makes it.
@@ -58,6 +60,18 @@ impl StateDir {
         Ok(Self { path, _lock: None })
     }
 
+    /// Removes what an earlier proxy has not written to its end.
+    fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with('.') && name.ends_with(NEW) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a note, which is on the disk when this returns.
     pub(super) fn write(&self, note: &str, content: &impl Serialize) -> io::Result<()> {
         self.write_bytes(note, &serde_json::to_vec_pretty(content)?)
@@ -65,7 +79,7 @@ impl StateDir {
 
     /// Writes a file, which is on the disk when this returns.
     pub(super) fn write_bytes(&self, note: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.path.join(format!(".{note}.new"));
+        let new = self.path.join(format!(".{note}{NEW}"));
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -151,6 +165,9 @@ const MAX_NOTE: u64 = 1 << 20;
 
 /// End of the names of notes.
 const NOTE: &str = ".json";
+
+/// End of the names of files that are being written.
+const NEW: &str = ".new";
 
 /// Name of the file that a proxy locks.
 const LOCK: &str = "lock";

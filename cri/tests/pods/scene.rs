@@ -186,6 +186,13 @@ impl<'b> Scene<'b> {
         all.into_iter().min().unwrap()
     }
 
+    /// The first process of a container.
+    pub fn process(&self, container: &str) -> i32 {
+        let answer = self.wait(self.client.container(container, true)).unwrap();
+        let info: serde_json::Value = serde_json::from_str(&answer.info["info"]).unwrap();
+        info["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
     /// Removes a pod. As a kubelet does, it asks again after a failure: containerd fails to kill a
     /// container that ends at this moment, because its peer has ended (`ttrpc: closed`).
     #[track_caller]
@@ -209,7 +216,9 @@ impl<'b> Scene<'b> {
         time: Duration,
     ) -> Result<(), Refusal> {
         let cancel = Cancel::new().unwrap();
-        self.wait(pods.checkpoint(request, Some(Instant::now() + time), &cancel))
+        let notes = self.wait(pods.checkpoint(request, Some(Instant::now() + time), &cancel))?;
+        assert_eq!(notes, [""; 0]);
+        Ok(())
     }
 }
 

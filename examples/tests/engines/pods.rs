@@ -68,6 +68,12 @@ impl<'b> Scene<'b> {
         fs::read_to_string(&log).unwrap()[before..].to_owned()
     }
 
+    /// The number of networks that proxies have opened because they end or have no part.
+    fn opened(&self) -> usize {
+        let log = fs::read_to_string(self.folder.join("proxy.log")).unwrap();
+        log.matches("its network is open now").count()
+    }
+
     fn pod(&self, name: &str) -> Value {
         let logs = self.bed.dir.join(name);
         let namespaces = json!({"network": "POD", "ipc": "POD", "pid": "CONTAINER"});
@@ -144,6 +150,20 @@ fn start(bed: &Bed, engine: &Containerd, folder: &Path) -> CriProxy {
     let (criu, state) = (bed.runtime.criu().to_str().unwrap(), folder.join("state"));
     let options = ["--criu", criu, "--state", state.to_str().unwrap()];
     CriProxy::start(Path::new(PROGRAM), folder, &engine.socket(), &options)
+}
+
+/// Says whether a pod's cgroup, or one of those below, is to be frozen.
+fn is_frozen(pod: &str) -> bool {
+    let mut places = Vec::new();
+    for above in ["freezer", "unified", "."] {
+        let place = Path::new("/sys/fs/cgroup").join(above).join("kubepods").join(pod);
+        places.extend(fs::read_dir(&place).into_iter().flatten().flatten().map(|e| e.path()));
+        places.push(place);
+    }
+    let is_set = |at: &PathBuf, file: &str| {
+        fs::read_to_string(at.join(file)).is_ok_and(|state| state.trim() == "1")
+    };
+    places.iter().any(|at| is_set(at, "freezer.self_freezing") || is_set(at, "cgroup.freeze"))
 }
 
 /// The program of the containers is another one now. The engine says only that CRIU has failed.
@@ -228,8 +248,9 @@ fn moved(bed: &Bed) {
     // A proxy that is killed while the pod is frozen: its start thaws the pod.
     let asked = Asked { timeout: Some(60.0), ..Asked::default() };
     let call = scene.client.begin("CheckpointPod", request.clone(), &asked);
-    assert!(soon(|| to.join(".criu-cri/a/inventory.img").exists()));
+    assert!(soon(|| is_frozen("pod")));
     scene.kill();
+    assert!(soon(|| is_frozen("pod")), "the kill came too late");
     assert_eq!(scene.client.wait(call).code(), "UNAVAILABLE");
     let log = scene.up();
     assert!(log.contains("thawed, and the files removed"), "{log}");
@@ -252,6 +273,7 @@ fn moved(bed: &Bed) {
         "checkpointPath": to, "config": scene.pod("again"), "containerConfigs": containers,
     });
     fails(&mut scene, &restore);
+    left(&mut scene, &restore);
     let made = scene.ask("RestorePod", restore);
     let pod = made.done()["podSandboxId"].as_str().unwrap().to_owned();
     let restored = made.done()["restoredContainers"].as_array().unwrap().clone();

@@ -230,13 +230,17 @@ fn relabelled(to: &Path, then: impl FnOnce()) {
         assert!(ran.status.success(), "{ran:?}");
         ran.stdout
     };
-    let spec = tar(&["-xOf", "a.tar", SPEC_DUMP]);
-    let mut spec: Value = serde_json::from_slice(&spec).unwrap();
+    // `tar --delete` cuts off some archives.
+    let members = String::from_utf8(tar(&["-tf", "a.tar"])).unwrap();
+    fs::create_dir(to.join("members")).unwrap();
+    tar(&["-xf", "a.tar", "-C", "members"]);
+    let place = to.join("members").join(SPEC_DUMP);
+    let mut spec: Value = serde_json::from_slice(&fs::read(&place).unwrap()).unwrap();
     spec["process"]["apparmorProfile"] = "shop".into();
-    tar(&["--delete", "-f", "a.tar", SPEC_DUMP]);
-    fs::write(to.join(SPEC_DUMP), spec.to_string()).unwrap();
-    tar(&["-rf", "a.tar", SPEC_DUMP]);
-    fs::remove_file(to.join(SPEC_DUMP)).unwrap();
+    fs::write(place, spec.to_string()).unwrap();
+    let words = ["-cf", "a.tar", "-C", "members", "--no-recursion"];
+    tar(&words.into_iter().chain(members.lines()).collect::<Vec<_>>());
+    fs::remove_dir_all(to.join("members")).unwrap();
     let mut record = Record::open(to).unwrap();
     let holder = Holder::open(to).unwrap();
     record.containers[0].files[0] =

@@ -204,6 +204,13 @@ fn there_and_back(bed: &Bed) {
         assert!(bundle.goes_on() > before);
     }
     assert!(started.iter().all(|one| one.pid.is_some()));
+    // The ids are taken, and their containers run on.
+    let error = engine
+        .restore(&last, &record, &new.place("new"), &options, &Control::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("runsc has one already, in the state running"), "{error}");
+    new.counts();
     for id in ["log-new", "web-new", "new"] {
         let (is_done, said) = bed.runtime.finish(pod.command("delete").args(["--force", id]));
         assert!(is_done, "{said}");

@@ -178,7 +178,8 @@ fn save_container(
         location: archive.display().to_string(),
         timeout: args.seconds(),
     };
-    engine.run(&format!("saving {title}"), engine.client.checkpoint_container(request))
+    engine.make(&format!("saving {title}"), engine.client.checkpoint_container(request))?;
+    engine.stopped()
 }
 
 /// Makes an archive of the files in a directory.

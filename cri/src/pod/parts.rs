@@ -99,8 +99,8 @@ pub(super) fn archives(
     Ok(())
 }
 
-/// Returns the status of a container, from which containerd takes the annotations of the restored
-/// one. `options` is the file of CRIU's options that these name.
+/// Returns the status of a container as JSON. containerd gives the annotations in the status to the
+/// restored container. `options` is the file of CRIU's options that an annotation names.
 fn status(container: &ContainerFacts, options: Option<&Path>) -> Vec<u8> {
     let status = &container.status;
     let mut annotations = status.annotations.clone();

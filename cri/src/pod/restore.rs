@@ -54,7 +54,7 @@ impl Pods {
         let options = Options::parse(&request.options, &*self.tool, Phase::Restore)?;
         let from = PathBuf::from(&request.checkpoint_path);
         if !is_clean(&from) {
-            return Err(Refusal::invalid("checkpoint_path is not absolute, or has `..`"));
+            return Err(Refusal::invalid("checkpoint_path: wanted an absolute path without `..`"));
         }
         let config = request.config.ok_or_else(|| Refusal::invalid("config is missing"))?;
         let client = self.client.within(left(deadline)?);
@@ -309,7 +309,7 @@ fn verified(from: &Path, tool: &Tool, cancel: &Cancel) -> Result<Verified, Refus
         }
         let mut found = container.files.iter().filter(|file| file.role == Role::Archive);
         let (Some(file), None) = (found.next(), found.next()) else {
-            return Err(wrong(format!("container {name} has not one archive")));
+            return Err(wrong(format!("container {name}: wanted one archive in the record")));
         };
         let path = from.join(&file.path).into_os_string().into_string();
         let path = path.map_err(|_| wrong("the path is not UTF-8".into()))?;

@@ -124,6 +124,7 @@ impl fmt::Display for ErrorKind {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             // Messages of others may have any characters.
             Self::Refused { code, message } => write!(f, "{code}: {}", Text(message.as_bytes())),
+            Self::Deadline(Duration::ZERO) => f.write_str("no time was left to ask"),
             Self::Deadline(after) => write!(f, "no answer within {after:?}"),
             Self::Broken(reason) => {
                 write!(f, "the connection broke: {}", Text(reason.as_bytes()))

@@ -115,6 +115,24 @@ async fn a_deadline_ends_a_call_and_the_server_is_told() {
 }
 
 #[tokio::test]
+async fn calls_until_a_time_share_what_is_left() {
+    let place = Place::new("until");
+    let listener = UnixListener::bind(place.socket()).unwrap();
+    let client = Client::connect(place.socket()).await.unwrap();
+    let begun = Instant::now();
+    let client = client.until(begun + Duration::from_secs(1));
+    for _ in 0..3 {
+        let error = client.version().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Deadline(_)), "{error}");
+    }
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(990) && took < Duration::from_millis(2900), "{took:?}");
+    let error = client.version().await.unwrap_err();
+    assert!(error.to_string().ends_with("no time was left to ask"), "{error}");
+    drop(listener);
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_speak_is_waited_for_no_longer() {
     let place = Place::new("silent");
     let listener = UnixListener::bind(place.socket()).unwrap();

@@ -9,7 +9,7 @@ mod socket;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use prost::Message;
@@ -32,6 +32,8 @@ pub struct Client {
     channel: Channel,
     socket: Arc<Path>,
     deadline: Duration,
+    /// The end of all calls together.
+    end: Option<Instant>,
 }
 
 impl Client {
@@ -65,13 +67,20 @@ impl Client {
             .user_agent(USER_AGENT)
             .map_err(|error| failed(io::Error::other(error)))?
             .connect_with_connector_lazy(Connector(Arc::clone(&socket)));
-        Ok(Self { channel, socket, deadline: DEADLINE })
+        Ok(Self { channel, socket, deadline: DEADLINE, end: None })
     }
 
     /// A client with another deadline for each of its calls, on the same connection.
     #[must_use]
     pub fn within(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// A client whose calls all end at a time, on the same connection. A call that is made later
+    /// fails with [`ErrorKind::Deadline`], and the engine does not hear of the call.
+    #[must_use]
+    pub fn until(&self, end: Instant) -> Self {
+        Self { end: Some(end), ..self.clone() }
     }
 
     /// Path of the engine's socket.
@@ -92,41 +101,46 @@ impl Client {
     {
         let name = method.rsplit('/').next().unwrap_or(method);
         let failed = |kind| Error::new(&self.socket, name, kind);
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(self.deadline, |left| left.min(self.deadline));
+        if limit.is_zero() {
+            return Err(failed(ErrorKind::Deadline(limit)));
+        }
         let mut grpc = Grpc::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let mut request = Request::new(question);
-        request.set_timeout(self.deadline);
+        request.set_timeout(limit);
         let call = async {
             let path = PathAndQuery::from_static(method);
             let broken = |error| ErrorKind::Broken(chain(&error));
             grpc.ready().await.map_err(broken)?;
             let answer = grpc.unary(request, path, ProstCodec::<Q, A>::default()).await;
-            answer.map_err(|status| self.kind(status))
+            answer.map_err(|status| kind(status, limit))
         };
-        match tokio::time::timeout(self.deadline, call).await {
+        match tokio::time::timeout(limit, call).await {
             Ok(answer) => answer.map(tonic::Response::into_inner).map_err(failed),
-            Err(_) => Err(failed(ErrorKind::Deadline(self.deadline))),
+            Err(_) => Err(failed(ErrorKind::Deadline(limit))),
         }
     }
+}
 
-    /// Sorts an answer that is an error.
-    fn kind(&self, status: Status) -> ErrorKind {
-        use std::error::Error as _;
-        let code = Code::new(status.code().into());
-        let message = status.message();
-        if code == Code::DeadlineExceeded || message == OWN_TIMEOUT {
-            return ErrorKind::Deadline(self.deadline);
-        }
-        // A status with a source, or of a message beyond the limit, was made on this side.
-        if let Some(source) = status.source() {
-            return ErrorKind::Broken(chain(source));
-        }
-        if code == Code::OutOfRange && message.starts_with(TOO_LARGE) {
-            return ErrorKind::Broken(message.to_lowercase());
-        }
-        ErrorKind::Refused { code, message: message.into() }
+/// Sorts an answer that is an error, of a call with a limit.
+fn kind(status: Status, limit: Duration) -> ErrorKind {
+    use std::error::Error as _;
+    let code = Code::new(status.code().into());
+    let message = status.message();
+    if code == Code::DeadlineExceeded || message == OWN_TIMEOUT {
+        return ErrorKind::Deadline(limit);
     }
+    // A status with a source, or of a message beyond the limit, was made on this side.
+    if let Some(source) = status.source() {
+        return ErrorKind::Broken(chain(source));
+    }
+    if code == Code::OutOfRange && message.starts_with(TOO_LARGE) {
+        return ErrorKind::Broken(message.to_lowercase());
+    }
+    ErrorKind::Refused { code, message: message.into() }
 }
 
 /// Joins an error and its sources.

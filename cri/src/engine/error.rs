@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use criu_archive::record::Finding;
-use criu_rs::{HookError, PodError, StopReason};
+use criu_rs::{HookError, Pid, PodError, StopReason};
 
 use super::options::OptionError;
 
@@ -43,6 +43,15 @@ pub enum EngineError {
         name: String,
         /// The reason.
         source: Box<criu_rs::oci::Error>,
+    },
+    /// Processes in a container are not of its tree, such as those of an exec session. CRIU would
+    /// not save them.
+    #[error("container {name}: {}", beside(.processes))]
+    Beside {
+        /// The name of the container.
+        name: String,
+        /// The processes, and the names of their programs.
+        processes: Vec<(Pid, String)>,
     },
     /// CRIU did not save or restore the containers.
     #[error(transparent)]
@@ -128,6 +137,21 @@ fn listed(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+fn beside(processes: &[(Pid, String)]) -> String {
+    let shown = |(pid, name): &(Pid, String)| format!("{pid} ({})", name.escape_debug());
+    let all: Vec<_> = processes.iter().take(MAX_SHOWN).map(shown).collect();
+    let more = processes.len().saturating_sub(MAX_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(
+        "the processes {}{more} are in the container and not of its own, such as those of exec \
+         sessions and probes, and would not be saved: wait for their end, or end them",
+        all.join(", ")
+    )
+}
+
 fn after_colon(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(": {said}") }
 }
+
+/// Most processes that a message names.
+const MAX_SHOWN: usize = 8;

@@ -1,24 +1,24 @@
 //! `CheckpointPod`.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use criu_rs::Cancel;
 
 use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
-use super::output::{Output, archive_name};
-use super::refusal::{Refusal, go_on};
+use super::output::{OpenOutput, archive_name};
+use super::refusal::{Refusal, cancelled, go_on};
 use super::save::Job;
 use super::state_dir::is_id;
-use super::{Pods, parts};
+use super::{Pods, Reserved, cgroups, parts};
 use crate::engine::{Options, Phase, Running, Sandbox, Subject};
 use crate::error::Code;
 use crate::proto::CheckpointPodRequest;
 
 impl Pods {
     /// Saves the containers of a pod at one moment into an empty directory: an archive of each
-    /// container in containerd's form, and the record. The pod runs on.
+    /// container in containerd's form, and the record. The pod runs on. Returns notes that the
+    /// caller may want to know of, in words.
     ///
     /// # Errors
     /// [`Refusal`]. The pod runs on, and the directory is empty as before.
@@ -27,22 +27,43 @@ impl Pods {
         request: CheckpointPodRequest,
         deadline: Option<Instant>,
         cancel: &Cancel,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<String>, Refusal> {
         let begun = Instant::now();
         let deadline = deadline.ok_or_else(|| {
             Refusal::invalid("a deadline is missing: set one on the call, as the CRI asks for")
         })?;
-        let wanted = ids(&request)?;
         let options = Options::parse(&request.options, &*self.tool, Phase::Checkpoint)?;
-        let id = request.pod_sandbox_id;
-        let reserved = self.reserve(&id)?;
         // Time to thaw the pod and to remove the files comes out of the caller's.
         let left = deadline.saturating_duration_since(begun);
         let deadline = deadline.checked_sub((left / 2).min(TIME_TO_UNDO)).unwrap_or(deadline);
+        let asked = tokio::select! {
+            asked = self.ask(&request, deadline) => asked?,
+            refusal = cancelled(cancel) => return Err(refusal),
+        };
+        go_on(cancel)?;
 
-        let client = self.client.within(left.max(Duration::from_millis(1)));
+        let (pods, cancel) = (self.clone(), cancel.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            let Asked { engine, sandbox, containers, completed, names, reserved: _reserved } =
+                asked;
+            let subject = subject(&engine, &sandbox, &containers)?;
+            let output = OpenOutput::check(&request.output_path, names)?;
+            let job = Job { engine, sandbox, containers, completed, subject, options, deadline };
+            pods.save(&job, output, &cancel)
+        });
+        saved.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the work has panicked")))
+    }
+
+    /// Asks the engine about the pod of a request until a time, and checks the request.
+    async fn ask(&self, request: &CheckpointPodRequest, end: Instant) -> Result<Asked, Refusal> {
+        let wanted = ids(request)?;
+        let left = end.saturating_duration_since(Instant::now());
+        let client = self.client.within(left).until(end);
         let engine = EngineFacts::of(&client).await?;
-        let sandbox = SandboxFacts::of(&client, &id).await?;
+        let sandbox = SandboxFacts::of(&client, &request.pod_sandbox_id).await?;
+        // The engine may know the sandbox by a part of the id.
+        let id = sandbox.status.id.clone();
+        let reserved = self.reserve(&id)?;
         let containers = ContainerFacts::running(&client, &id).await?;
         let running: BTreeSet<&str> = containers.iter().map(|one| &*one.status.id).collect();
         let asked: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
@@ -78,19 +99,22 @@ impl Pods {
         if names.iter().collect::<HashSet<_>>().len() != names.len() {
             return Err(Refusal::state("two containers that run have one name"));
         }
-        let subject = subject(&engine, &sandbox, &containers)?;
         let completed = parts::completed(&client, &id).await?;
-        go_on(cancel)?;
-
-        let output = Output::check(&request.output_path, names)?;
-        let (pods, cancel) = (self.clone(), cancel.clone());
-        let job = Job { engine, sandbox, containers, completed, subject, options, deadline };
-        let saved = tokio::task::spawn_blocking(move || {
-            let _reserved = reserved;
-            pods.save(&job, output, &cancel)
-        });
-        saved.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the work has panicked")))
+        Ok(Asked { engine, sandbox, containers, completed, names, reserved })
     }
+}
+
+/// The pod of a request, as the engine knows it.
+struct Asked {
+    engine: EngineFacts,
+    sandbox: SandboxFacts,
+    /// In the order in which they started.
+    containers: Vec<ContainerFacts>,
+    /// Names of init containers that have ended.
+    completed: Vec<String>,
+    /// Names of the files to come, the record's first.
+    names: Vec<String>,
+    reserved: Reserved,
 }
 
 /// Returns the ids of the containers, if the request makes sense.
@@ -139,44 +163,9 @@ fn subject(
     // Without a cgroup of the pod's own the one above holds other pods, too.
     let parent = sandbox.config.pointer("/linux/cgroup_parent").and_then(|path| path.as_str());
     if parent.is_some_and(|path| !path.is_empty()) {
-        subject.cgroup = above(&subject);
+        subject.cgroup = cgroups::above(&subject);
     }
     Ok(subject)
-}
-
-/// Returns the cgroup that holds the containers of the pod, the sandbox's own and nothing else, if
-/// there is one. It freezes all at one stroke.
-fn above(subject: &Subject) -> Option<PathBuf> {
-    let sandbox = subject.sandbox.as_ref()?;
-    let paths = |pid| -> Option<Vec<(String, PathBuf)>> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let row = |line: &str| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            Some((parts.next()?.to_owned(), PathBuf::from(parts.next()?)))
-        };
-        text.lines().map(row).collect()
-    };
-    let own = paths(sandbox.pid?)?;
-    let (_, first) = own.iter().find(|(names, _)| names.is_empty() || names == "freezer")?;
-    let above = first.parent()?.to_path_buf();
-    // Others may have put something there.
-    let mut all: Vec<&str> = subject.containers.iter().map(|one| &*one.id).collect();
-    all.push(&sandbox.id);
-    let cgroups = criu_rs::oci::Cgroups::at(&above).ok()?;
-    let directory = cgroups.freezer().ok()??;
-    for entry in std::fs::read_dir(directory).ok()? {
-        let entry = entry.ok()?;
-        let name = entry.file_name();
-        let is_ours = name.to_str().is_some_and(|name| all.iter().any(|id| name.contains(id)));
-        if entry.file_type().ok()?.is_dir() && !is_ours {
-            return None;
-        }
-    }
-    let is_below = |container: &Running| {
-        let paths = paths(container.pid).unwrap_or_default();
-        paths.iter().any(|(_, path)| path.starts_with(&above))
-    };
-    subject.containers.iter().all(is_below).then_some(above)
 }
 
 /// The runtime whose containers are saved.
@@ -185,3 +174,43 @@ const RUNC: &str = "io.containerd.runc.v2";
 /// Longest part of the caller's time that is kept for undoing. A criu that does not answer takes
 /// three seconds to end.
 const TIME_TO_UNDO: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::engine::Criu;
+    use crate::pod::Settings;
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_answer_is_waited_for_no_longer_than_the_caller_waits() {
+        let dir = criu_lab::scratch("pod-silent");
+        let socket = dir.join("engine.sock");
+        let _silent = UnixListener::bind(&socket).expect("a socket");
+        let client = Client::connect(&socket).await.expect("a client");
+        let tool = Arc::new(Criu::new(criu_rs::Criu::at("/nonexistent-criu")));
+        let settings = Settings { state: dir.join("state"), ..Settings::default() };
+        let pods = Pods::new(client, tool, settings).expect("a state directory");
+        let request = CheckpointPodRequest {
+            pod_sandbox_id: "1".into(),
+            container_ids: vec!["2".into()],
+            ..CheckpointPodRequest::default()
+        };
+        let cancel = Cancel::new().expect("a handle");
+        let end = Instant::now() + Duration::from_secs(4);
+        let refusal = pods.checkpoint(request.clone(), Some(end), &cancel).await;
+        assert_eq!(refusal.map_err(|refusal| refusal.code()), Err(Code::DeadlineExceeded));
+        assert!(Instant::now() < end, "no time is left for the answer");
+
+        let other = cancel.clone();
+        tokio::spawn(async move { other.cancel() });
+        let end = Instant::now() + Duration::from_secs(60);
+        let refusal = pods.checkpoint(request, Some(end), &cancel).await;
+        assert_eq!(refusal.map_err(|refusal| refusal.code()), Err(Code::Cancelled));
+        assert!(Instant::now() + Duration::from_secs(30) < end, "the engine was waited for");
+        std::fs::remove_dir_all(dir).expect("a directory");
+    }
+}

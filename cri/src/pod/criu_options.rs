@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use criu_archive::record::Record;
 use criu_rs::config::Setting;
+use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::facts::EngineFacts;
@@ -22,11 +23,19 @@ use crate::engine::Options;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CriuOptions(Vec<&'static str>);
 
+/// A file of CRIU's options for a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OptionsFile {
+    /// The name, in the directory of such files.
+    pub(super) name: String,
+    text: String,
+}
+
 /// The way that options take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// A file of this name in the state directory, which an annotation names.
-    File(String),
+    /// A file in the directory of CRIU's options, which an annotation names.
+    File(OptionsFile),
     /// The machine's file, which has them already; or no options at all.
     Machine,
 }
@@ -77,7 +86,7 @@ impl CriuOptions {
             if !is_id(sandbox) {
                 return Err(Refusal::invalid("the record does not name the sandbox"));
             }
-            return Ok(Way::File(file_name(sandbox)));
+            return Ok(Way::File(OptionsFile { name: file_name(sandbox), text: self.text(path)? }));
         }
         let found = Setting::read(path).map_err(|error| Refusal::state(error.to_string()))?;
         let is_missing = |name: &&&str| !found.iter().any(|setting| setting.name == **name);
@@ -101,43 +110,66 @@ impl CriuOptions {
         Err(Refusal::state(text))
     }
 
-    /// Writes the file for a restore: the options of the machine's file, and these.
+    /// The text of a file for a restore: the options of the machine's file, and these.
+    fn text(&self, machine: &Path) -> Result<String, Refusal> {
+        let mut text = match fs::read_to_string(machine) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Refusal::file("read", machine)(error)),
+        };
+        text.push('\n');
+        for name in &self.0 {
+            text.push_str(name);
+            text.push('\n');
+        }
+        Ok(text)
+    }
+}
+
+impl OptionsFile {
+    /// Writes the file. It may be there already: another restore of the same checkpoint has it.
     ///
     /// # Errors
     /// If another restore of the same checkpoint needs other options at this time.
-    pub(super) fn write(
-        &self,
-        state: &StateDir,
-        name: &str,
-        machine: &Path,
-    ) -> Result<(), Refusal> {
-        let mut text = match fs::read(machine) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(Refusal::file("read", machine)(error)),
-        };
-        text.push(b'\n');
-        for name in &self.0 {
-            text.extend(format!("{name}\n").into_bytes());
+    pub(super) fn write(&self, directory: &StateDir) -> Result<(), Refusal> {
+        let path = directory.place(&self.name);
+        match fs::read(&path) {
+            Ok(there) if there == self.text.as_bytes() => return Ok(()),
+            Ok(_) => {
+                let text = "this checkpoint is being restored with other options: start the \
+                            containers of that pod first, or remove them";
+                return Err(Refusal::state(text));
+            }
+            // What cannot be read is replaced.
+            Err(_) => {}
         }
-        let path = state.place(name);
-        if fs::read(&path).is_ok_and(|there| there != text) {
-            let text = "this checkpoint is being restored with other options: start the containers \
-                        of that pod first, or remove them";
-            return Err(Refusal::state(text));
-        }
-        state.write_bytes(name, &text).map_err(Refusal::file("write", &path))
+        let written = directory.write_bytes(&self.name, self.text.as_bytes());
+        written.map_err(Refusal::file("write", &path))
+    }
+
+    /// Removes the file.
+    pub(super) fn remove(&self, directory: &StateDir) {
+        let _ = directory.remove(&self.name);
+    }
+
+    /// Says whether the value makes sense: a value of a file may not.
+    pub(super) fn is_sound(&self) -> bool {
+        is_id(&self.name)
     }
 }
 
 /// Returns the annotation for the archives of a checkpoint: the path of a file that will say CRIU's
 /// options. `None` for a checkpoint that needs no options.
-pub(super) fn annotation(state: &StateDir, sandbox: &str, options: &Options) -> Option<PathBuf> {
+pub(super) fn annotation(
+    directory: &StateDir,
+    sandbox: &str,
+    options: &Options,
+) -> Option<PathBuf> {
     let is_used = |word: &str| match word {
         "--tcp-established" => options.get("tcp") == Some("established"),
         word => options.is_on(word.trim_start_matches('-')),
     };
-    (!needed(&is_used).is_empty()).then(|| state.place(&file_name(sandbox)))
+    (!needed(&is_used).is_empty()).then(|| directory.place(&file_name(sandbox)))
 }
 
 /// Says whether the archives of a record name a file of CRIU's options.

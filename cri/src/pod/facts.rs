@@ -64,6 +64,11 @@ impl EngineFacts {
         Ok(Self { name, tasks: above.join(TASKS), config })
     }
 
+    /// The folder of the bundles of containers.
+    pub(super) fn bundles(&self) -> &Path {
+        &self.tasks
+    }
+
     /// The bundle of a container.
     pub(super) fn bundle(&self, container: &str) -> PathBuf {
         self.tasks.join(container)

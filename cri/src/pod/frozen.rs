@@ -15,39 +15,67 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use super::state_dir::is_clean;
 
+/// The result of [`thaw_all`].
+#[derive(Debug, Default)]
+pub(super) struct Thawed {
+    /// Set if a cgroup was found frozen.
+    pub(super) were_frozen: bool,
+    /// Processes of CRIU that were killed.
+    pub(super) killed: Vec<Pid>,
+}
+
 /// Thaws cgroups for good, once no criu of a killed program holds their tasks any more.
 ///
 /// Such a criu ends by itself when it finds its caller gone, and freezes again what it found
-/// frozen. A criu that has not ended after `patience` is killed. Returns the numbers of those that
-/// were killed.
-pub(super) fn thaw_all(cgroups: &[PathBuf], patience: Duration) -> io::Result<Vec<Pid>> {
+/// frozen. A criu that has not ended after `patience` is killed.
+///
+/// # Errors
+/// If a criu still holds tasks, or something freezes them again and again.
+pub(super) fn thaw_all(cgroups: &[PathBuf], patience: Duration) -> io::Result<Thawed> {
     for cgroup in cgroups {
         check(cgroup)?;
     }
-    let mut killed = Vec::new();
+    let mut thawed = Thawed::default();
+    if cgroups.is_empty() {
+        return Ok(thawed);
+    }
     let end = Instant::now() + patience;
-    // criu cannot go on with frozen tasks.
-    cgroups.iter().try_for_each(|cgroup| thaw(cgroup))?;
+    let mut quiet_since = None;
     loop {
-        let tracers = tracers(cgroups);
-        if tracers.is_empty() {
-            break;
+        // criu cannot go on with frozen tasks.
+        let are_frozen = cgroups.iter().any(|cgroup| is_frozen(cgroup));
+        if are_frozen {
+            thawed.were_frozen = true;
+            cgroups.iter().try_for_each(|cgroup| thaw(cgroup))?;
         }
-        if Instant::now() > end {
-            for tracer in tracers {
-                if !killed.contains(&tracer) && is_criu(tracer) {
+        let tracers = tracers(cgroups);
+        let now = Instant::now();
+        // A criu that has seen them frozen may not trace the first task yet.
+        if are_frozen || !tracers.is_empty() {
+            quiet_since = None;
+        } else if now.duration_since(*quiet_since.get_or_insert(now)) >= QUIET {
+            return Ok(thawed);
+        }
+        if now > end {
+            let mut is_criu_left = false;
+            for tracer in tracers.into_iter().filter(|tracer| is_criu(*tracer)) {
+                is_criu_left = true;
+                if !thawed.killed.contains(&tracer) {
                     let _ = kill(nix::unistd::Pid::from_raw(tracer.as_raw()), Signal::SIGKILL);
-                    killed.push(tracer);
+                    thawed.killed.push(tracer);
                 }
             }
-            if Instant::now() > end + AFTER_KILL {
-                break;
+            if now > end + AFTER_KILL {
+                // A debugger of somebody's may stay.
+                if !is_criu_left && !are_frozen {
+                    return Ok(thawed);
+                }
+                let why = "a criu still holds the tasks, or they are frozen again and again";
+                return Err(io::Error::other(why));
             }
         }
         thread::sleep(PAUSE);
     }
-    cgroups.iter().try_for_each(|cgroup| thaw(cgroup))?;
-    Ok(killed)
 }
 
 /// Refuses a path that is no cgroup. A cgroup that is gone is no error.
@@ -86,13 +114,26 @@ fn thaw(cgroup: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The processes that trace a task in the cgroups.
+/// Says whether a cgroup is frozen itself, or will be soon.
+fn is_frozen(cgroup: &Path) -> bool {
+    ["freezer.self_freezing", "cgroup.freeze"]
+        .iter()
+        .any(|file| fs::read_to_string(cgroup.join(file)).is_ok_and(|state| state.trim() == "1"))
+}
+
+/// The processes that trace a task in the cgroups, or in those below.
 fn tracers(cgroups: &[PathBuf]) -> BTreeSet<Pid> {
-    let tasks = cgroups.iter().flat_map(|cgroup| {
+    let mut tracers = BTreeSet::new();
+    let mut open: Vec<PathBuf> = cgroups.to_vec();
+    while let Some(cgroup) = open.pop() {
         let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.trim().parse().ok()).collect::<Vec<Pid>>()
-    });
-    tasks.filter_map(tracer).collect()
+        let tasks = text.lines().filter_map(|line| line.trim().parse().ok());
+        tracers.extend(tasks.filter_map(tracer));
+        let below = fs::read_dir(&cgroup).into_iter().flatten().flatten();
+        let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        open.extend(below.map(|entry| entry.path()));
+    }
+    tracers
 }
 
 fn tracer(task: Pid) -> Option<Pid> {
@@ -102,9 +143,13 @@ fn tracer(task: Pid) -> Option<Pid> {
     line.trim().parse().ok()
 }
 
-/// Says whether a process is a criu, and not a debugger of somebody's.
+/// Says whether a process is a criu, and not a debugger of somebody's. A program of any name gets
+/// the word by which criu is started here.
 fn is_criu(process: Pid) -> bool {
-    fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name.trim() == "criu")
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let is_started_so = words.split(|byte| *byte == 0).any(|word| word == b"swrk");
+    let name = fs::read_to_string(format!("/proc/{process}/comm"));
+    is_started_so || name.is_ok_and(|name| name.trim() == "criu")
 }
 
 /// Time between two looks.
@@ -112,6 +157,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Time that a killed criu takes to end.
 const AFTER_KILL: Duration = Duration::from_secs(2);
+
+/// Time without a tracer after which none is expected any more.
+const QUIET: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -123,6 +171,47 @@ mod tests {
             assert!(thaw_all(&[path.into()], Duration::ZERO).is_err(), "{path}");
         }
         let gone = thaw_all(&["/sys/fs/cgroup/gone-criu-cri-test".into()], Duration::ZERO);
-        assert_eq!(gone.expect("no error"), []);
+        let gone = gone.expect("no error");
+        assert!(!gone.were_frozen && gone.killed.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn tracers_of_tasks_in_cgroups_below_are_found() {
+        use nix::sys::wait::waitpid;
+        use std::process::Command;
+
+        let dir = criu_lab::scratch("pod-frozen");
+        fs::create_dir_all(dir.join("x/y")).expect("folders");
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a child");
+        let raw = i32::try_from(child.id()).expect("a pid");
+        fs::write(dir.join("x/y/cgroup.procs"), format!("{raw}\n")).expect("a file");
+        let cgroups = [dir.clone()];
+        assert_eq!(tracers(&cgroups), BTreeSet::new());
+        let task = nix::unistd::Pid::from_raw(raw);
+        nix::sys::ptrace::attach(task).expect("a child may be traced");
+        waitpid(task, None).expect("it stops");
+        // The number is that of the thread.
+        let own = Pid::new(nix::unistd::gettid().as_raw()).expect("a number");
+        assert_eq!(tracers(&cgroups), BTreeSet::from([own]));
+        nix::sys::ptrace::detach(task, None).expect("detached");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        fs::remove_dir_all(dir).expect("a folder");
+    }
+
+    #[test]
+    fn a_criu_of_another_name_is_one() {
+        use std::os::unix::process::CommandExt;
+        use std::process::Command;
+
+        assert!(!is_criu(Pid::this()));
+        let mut child = Command::new("sh")
+            .arg0("criu-4.3")
+            .args(["-c", "sleep 60; true", "x", "swrk", "3"])
+            .spawn()
+            .expect("a child");
+        assert!(criu_lab::soon(|| is_criu(Pid::from(&child))));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
     }
 }

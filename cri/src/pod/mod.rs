@@ -18,16 +18,22 @@
 //! other. Until the last one runs the network of the pod is shut: a connection between two of them
 //! would be reset by the first one, whose peer is not there yet.
 
+mod begun;
+mod cgroups;
 mod checkpoint;
 mod compare;
 mod criu_options;
 mod facts;
 mod frozen;
+mod keeper;
+mod layer;
+mod network;
 mod output;
 mod parts;
 mod recovery;
 mod refusal;
 mod restore;
+mod restore_log;
 mod save;
 mod starts;
 mod state_dir;
@@ -47,6 +53,7 @@ use crate::error::Code;
 pub use recovery::Recovered;
 pub use refusal::Refusal;
 pub use restore::Restored;
+pub use restore_log::RestoreLog;
 
 /// Checkpoints and restores of pods, through the CRI of an engine and a tool such as CRIU.
 ///
@@ -57,9 +64,13 @@ pub struct Pods {
     tool: Arc<dyn Engine>,
     settings: Arc<Settings>,
     state: Arc<StateDir>,
+    /// The directory of CRIU's options.
+    options: Arc<StateDir>,
     /// Sandboxes that are being saved.
     busy: Arc<Mutex<HashSet<String>>>,
     starts: Arc<starts::Starts>,
+    /// Restores that were not undone.
+    put_off: Arc<Mutex<Vec<begun::Begun>>>,
 }
 
 /// Settings of [`Pods`].
@@ -68,6 +79,9 @@ pub struct Pods {
 pub struct Settings {
     /// The directory for notes, on a file system that ends with the machine's uptime.
     pub state: PathBuf,
+    /// The directory for files of CRIU's options, which runc reads when it restores. Archives have
+    /// this path in them: the saving and the restoring program need the same one.
+    pub options: PathBuf,
     /// The file of CRIU's options that runc reads.
     pub runtime_config: PathBuf,
     /// The longest time for which the network of a restored pod is shut.
@@ -80,6 +94,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             state: "/run/criu-cri-proxy/state".into(),
+            options: "/run/criu-cri-proxy/options".into(),
             runtime_config: "/etc/criu/runc.conf".into(),
             shut: Duration::from_secs(60),
             patience: Duration::from_secs(30),
@@ -88,17 +103,25 @@ impl Default for Settings {
 }
 
 impl Pods {
-    /// Takes the state directory, and makes it if it does not exist.
+    /// Takes the state directory, and makes both directories if they do not exist.
     ///
     /// # Errors
-    /// If the state directory is not for this user alone, or another program uses it.
+    /// If one of the directories is not for this user alone, or another program uses
+    /// the state directory.
     pub fn new(client: Client, tool: Arc<dyn Engine>, settings: Settings) -> Result<Self, Refusal> {
         let state = StateDir::open(&settings.state)
             .map_err(Refusal::file("use the state directory", &settings.state))?;
         let state = Arc::new(state);
-        let starts = Arc::new(starts::Starts::new(Arc::clone(&state), settings.shut));
-        let (settings, busy) = (Arc::new(settings), Arc::default());
-        Ok(Self { client, tool, settings, state, busy, starts })
+        let options = StateDir::shared(&settings.options)
+            .map_err(Refusal::file("use the directory of CRIU's options", &settings.options))?;
+        let options = Arc::new(options);
+        let starts = starts::Starts::new(Arc::clone(&state), Arc::clone(&options), settings.shut);
+        let starts = starts.map_err(|error| {
+            Refusal::new(Code::Internal, format!("cannot start a thread: {error}"))
+        })?;
+        let (starts, settings) = (Arc::new(starts), Arc::new(settings));
+        let (busy, put_off) = (Arc::default(), Arc::default());
+        Ok(Self { client, tool, settings, state, options, busy, starts, put_off })
     }
 
     /// Reserves a sandbox for an operation.

@@ -19,13 +19,15 @@ use serde_json::{Value, json};
 use super::Pods;
 use super::criu_options::CRIU_CONFIG;
 use super::facts::ContainerFacts;
-use super::output::archive_name;
+use super::output::{Work, archive_name};
 use super::refusal::Refusal;
 use super::save::{Job, archive_path};
 use crate::client::Client;
 use crate::engine::{Saved, Subject};
 use crate::error::Code;
-use crate::proto::{ContainerConfig, ContainerFilter, ContainerState, Kept, PodSandboxConfig};
+use crate::proto::{
+    ContainerConfig, ContainerFilter, ContainerState, FromJson, Kept, PodSandboxConfig,
+};
 
 /// Returns the names of the containers of a sandbox that have ended well and do not run now.
 pub(super) async fn completed(client: &Client, sandbox: &str) -> Result<Vec<String>, Refusal> {
@@ -61,23 +63,23 @@ pub(super) fn specs(subject: &Subject) -> Result<Vec<Blob>, Refusal> {
     all.collect()
 }
 
-/// Writes the archive of each container, in the form that containerd restores.
+/// Writes the archive of each container into the folder for finished files, in the form that
+/// containerd restores.
 pub(super) fn archives(
     job: &Job,
-    work: &Path,
-    to: &Path,
+    work: &Work,
     specs: Vec<Blob>,
     options: Option<&Path>,
     watch: Watch<'_>,
 ) -> Result<(), Refusal> {
     let now = now().as_secs();
     for (container, spec) in job.containers.iter().zip(specs) {
-        let images = work.join(&container.name);
+        let images = work.path.join(&container.name);
         let place = format!("the images of container {}", container.name);
         let failed =
             |error: criu_images::Error| Refusal::new(Code::Internal, format!("{place}: {error}"));
         let source = Arc::new(Directory::open(&images).map_err(failed)?);
-        let layer = work.join(format!("{}.diff", container.name));
+        let layer = work.path.join(format!("{}.diff", container.name));
         let changes = File::open(&layer).and_then(Blob::try_from);
         let changes = changes.map_err(Refusal::file("open", &layer))?;
         let image = container.image_with_digest().unwrap_or_default();
@@ -91,7 +93,7 @@ pub(super) fn archives(
             .member(STATUS_DUMP, status(container, options).into())
             .rootfs_diff(changes);
         let conversion = parts.conversion(Form::Containerd)?;
-        let path = archive_path(to, &container.name)?;
+        let path = archive_path(&work.done, &container.name)?;
         conversion.draft().save(path, &Writing::default(), watch)?;
         // Two copies of all pages need not lie there at a time.
         fs::remove_dir_all(&images).map_err(Refusal::file("remove", &images))?;
@@ -130,20 +132,21 @@ fn status(container: &ContainerFacts, options: Option<&Path>) -> Vec<u8> {
 }
 
 impl Pods {
-    /// Writes the record.
+    /// Writes the record into the directory of the archives. Returns notes for the caller.
     pub(super) fn record(
         &self,
         job: &Job,
         saved: &[Saved],
         to: &Path,
         watch: Watch<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<String>, Refusal> {
+        let mut notes = Vec::new();
         let holder = Holder::open(to)?;
         let mut record = Record::new(MADE_BY);
         let now = now();
         let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
         record.time = Time::new(seconds, now.subsec_nanos());
-        record.pod = Some(pod(job)?);
+        record.pod = Some(pod(job, &mut notes)?);
         record.host = Some(Host::here());
         record.shared_namespaces = shared(job);
         record.completed_init = job.completed.clone();
@@ -158,7 +161,8 @@ impl Pods {
             one.attempt = name.map(|name| name.attempt).unwrap_or_default();
             let digest = container.image_with_digest().unwrap_or_default();
             one.image = Image::new(container.image_name(), digest);
-            one.config = wire::<ContainerConfig>(&container.config, &container.name)?.into();
+            let of = format!("container {}", container.name);
+            one.config = wire::<ContainerConfig>(&container.config, &of, &mut notes)?.into();
             one.config_json = Some(container.config.clone());
             let path = archive_name(&container.name)?;
             one.files.push(record::File::measured(&holder, path, Role::Archive, watch)?);
@@ -166,12 +170,13 @@ impl Pods {
             record.order.push(container.name.clone());
         }
         record.state = State::Complete;
-        record.write(to).map_err(Refusal::from)
+        record.write(to)?;
+        Ok(notes)
     }
 }
 
 /// Returns what is known of the pod.
-fn pod(job: &Job) -> Result<Pod, Refusal> {
+fn pod(job: &Job, notes: &mut Vec<String>) -> Result<Pod, Refusal> {
     let status = &job.sandbox.status;
     let name = status.metadata.clone().unwrap_or_default();
     let mut pod = Pod::new(name.name, name.namespace, name.uid);
@@ -182,20 +187,31 @@ fn pod(job: &Job) -> Result<Pod, Refusal> {
     hostname.unwrap_or_default().clone_into(&mut pod.hostname);
     pod.labels = status.labels.clone();
     pod.annotations = status.annotations.clone();
-    pod.config = wire::<PodSandboxConfig>(&job.sandbox.config, "the sandbox")?.into();
+    pod.config = wire::<PodSandboxConfig>(&job.sandbox.config, "the sandbox", notes)?.into();
     pod.config_json = Some(job.sandbox.config.clone());
     Ok(pod)
 }
 
-/// Returns the wire form of a configuration that the engine shows as JSON.
+/// Returns the wire form of a configuration that the engine shows as JSON. A note says which fields
+/// are left out, because the interface does not have them here.
 fn wire<T: Message + Default + DeserializeOwned>(
     config: &Value,
     of: &str,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<u8>, Refusal> {
     let read = Kept::<T>::from_json(&config.to_string());
     // The error could show a part of the configuration.
     let text = || format!("the engine's configuration of {of} is not in the form of the CRI");
-    Ok(read.map_err(|_| Refusal::state(text()))?.config.bytes().to_vec())
+    let FromJson { config, ignored } = read.map_err(|_| Refusal::state(text()))?;
+    if !ignored.is_empty() {
+        // Names alone: the values could be secret.
+        let names = ignored.join(", ").escape_debug().to_string();
+        notes.push(format!(
+            "{of}: fields of the engine's configuration that this version does not know are in \
+             the record as JSON alone, and are not restored: {names}"
+        ));
+    }
+    Ok(config.bytes().to_vec())
 }
 
 /// Returns the namespaces that all containers have in common with the sandbox.
@@ -217,3 +233,19 @@ const MADE_BY: &str = concat!("criu-cri ", env!("CARGO_PKG_VERSION"));
 
 /// Largest specification, in bytes. The largest ones have some 100 KiB.
 const MAX_SPEC: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_nobody_knows_are_named() {
+        let config = json!({"hostname": "web", "newest_field": {"password": "hunter2"}});
+        let mut notes = Vec::new();
+        let bytes = wire::<PodSandboxConfig>(&config, "the sandbox", &mut notes).expect("read");
+        assert_eq!(PodSandboxConfig::decode(&*bytes).expect("decoded").hostname, "web");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("the sandbox: ") && notes[0].ends_with(": newest_field"));
+        assert!(!notes[0].contains("hunter2"), "{notes:?}");
+    }
+}

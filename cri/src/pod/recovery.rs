@@ -8,7 +8,7 @@ use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::Pods;
-use super::frozen::thaw_all;
+use super::frozen::{Thawed, thaw_all};
 use super::output::Output;
 use super::state_dir::{StateDir, is_id, note};
 
@@ -30,6 +30,8 @@ pub(super) struct Making {
 pub struct Recovered {
     /// The note, or the id of the sandbox.
     pub of: String,
+    /// Set if the pod was still frozen.
+    pub thawed: bool,
     /// Processes of CRIU that had to be killed.
     pub killed: Vec<Pid>,
     /// The reason why the note could not be followed. The note is kept then.
@@ -38,7 +40,8 @@ pub struct Recovered {
 
 impl Pods {
     /// Finishes what a killed program has left: thaws pods, removes files of checkpoints that are
-    /// not complete, and holds on to networks of pods that are being restored.
+    /// not complete, and holds on to networks of pods that are being restored. Sandboxes of restores
+    /// that were not finished are left to [`tidy`](Self::tidy), which asks the engine.
     ///
     /// Blocks until the criu processes of that program have ended.
     pub fn recover(&self) -> Vec<Recovered> {
@@ -47,12 +50,15 @@ impl Pods {
             Ok(notes) => all.extend(notes.iter().map(|note| self.recover_one(note))),
             Err(error) => all.push(Recovered {
                 of: self.settings.state.display().to_string(),
+                thawed: false,
                 killed: Vec::new(),
                 problem: Some(error.to_string()),
             }),
         }
-        all.extend(self.starts.recover().into_iter().map(|(of, problem)| Recovered {
+        let others = self.starts.recover().into_iter().chain(self.recover_begun());
+        all.extend(others.map(|(of, problem)| Recovered {
             of,
+            thawed: false,
             killed: Vec::new(),
             problem: Some(problem),
         }));
@@ -60,21 +66,24 @@ impl Pods {
     }
 
     fn recover_one(&self, note: &str) -> Recovered {
-        let follow = || -> io::Result<(String, Vec<Pid>)> {
+        let follow = || -> io::Result<(String, Thawed)> {
             let making: Making = self.state.read(note)?;
             if making.version != VERSION || !is_id(&making.sandbox) || !making.output.is_sound() {
                 return Err(io::Error::other("its values make no sense"));
             }
-            let killed = thaw_all(&making.cgroups, self.settings.patience)?;
+            let thawed = thaw_all(&making.cgroups, self.settings.patience)?;
             making.output.clear()?;
             self.state.remove(note)?;
-            Ok((making.sandbox, killed))
+            Ok((making.sandbox, thawed))
         };
         match follow() {
-            Ok((of, killed)) => Recovered { of, killed, problem: None },
+            Ok((of, Thawed { were_frozen, killed })) => {
+                Recovered { of, thawed: were_frozen, killed, problem: None }
+            }
             Err(error) => {
                 let of = self.state.place(note).display().to_string();
-                Recovered { of, killed: Vec::new(), problem: Some(error.to_string()) }
+                let problem = Some(error.to_string());
+                Recovered { of, thawed: false, killed: Vec::new(), problem }
             }
         }
     }
@@ -100,18 +109,14 @@ impl Making {
     pub(super) fn remove(&self, state: &StateDir) -> io::Result<()> {
         state.remove(&note(BEGIN, &self.sandbox))
     }
-
-    /// The directory of the checkpoint.
-    pub(super) fn output(&self) -> &Output {
-        &self.output
-    }
 }
 
 impl fmt::Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.problem {
             Some(problem) => write!(f, "{}: cannot be recovered: {problem}", self.of),
-            None => write!(f, "sandbox {}: thawed, and the files removed", self.of),
+            None if self.thawed => write!(f, "sandbox {}: thawed, and the files removed", self.of),
+            None => write!(f, "sandbox {}: the files removed, nothing was frozen", self.of),
         }?;
         for pid in &self.killed {
             write!(f, "; killed the criu process {pid}, which had not ended")?;
@@ -125,3 +130,18 @@ const BEGIN: &str = "checkpoint-";
 
 /// Version of the form of these notes.
 const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_says_what_was_done() {
+        let mut one = Recovered { of: "1".into(), thawed: true, killed: Vec::new(), problem: None };
+        assert_eq!(one.to_string(), "sandbox 1: thawed, and the files removed");
+        one.thawed = false;
+        assert!(!one.to_string().contains("thawed"), "{one}");
+        one.problem = Some("p".into());
+        assert_eq!(one.to_string(), "1: cannot be recovered: p");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use criu_rs::Cancel;
 
@@ -102,7 +103,22 @@ impl From<criu_archive::Error> for Refusal {
 /// Refuses to go on with an operation that is cancelled.
 pub(super) fn go_on(cancel: &Cancel) -> Result<(), Refusal> {
     if cancel.is_cancelled() {
-        return Err(Refusal::new(Code::Cancelled, "the request was cancelled"));
+        return Err(of_cancelled());
     }
     Ok(())
 }
+
+/// Waits until an operation is cancelled, for a `select` with its work.
+pub(super) async fn cancelled(cancel: &Cancel) -> Refusal {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    of_cancelled()
+}
+
+fn of_cancelled() -> Refusal {
+    Refusal::new(Code::Cancelled, "the request was cancelled")
+}
+
+/// Time between two looks at a handle.
+const PAUSE: Duration = Duration::from_millis(50);

@@ -1,8 +1,8 @@
 //! `RestorePod`.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criu_archive::Archive;
@@ -10,17 +10,19 @@ use criu_archive::metadata::{Metadata, SpecDump, label_changes};
 use criu_archive::record::{About, Container, Holder, Host, Program, Record, Role, Tool, ToolKind};
 use criu_rs::Cancel;
 use serde::Deserialize;
+use tokio::time::sleep;
 
 use super::Pods;
+use super::begun::Begun;
 use super::compare::{Configs, paired};
 use super::criu_options::{CRIU_CONFIG, CriuOptions, Way};
 use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
-use super::refusal::{Refusal, go_on};
+use super::refusal::{Refusal, cancelled, go_on};
 use super::starts::NewPod;
-use super::state_dir::{StateDir, is_clean};
+use super::state_dir::is_clean;
 use crate::client::Client;
 use crate::engine::{Options, Phase};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, ErrorKind};
 use crate::proto::{
     ContainerConfig, ContainerState, ImageSpec, Kept, PodSandboxConfig, RestorePodRequest,
     RestorePodResponse, RestoredContainer,
@@ -48,17 +50,21 @@ impl Pods {
         deadline: Option<Instant>,
         cancel: &Cancel,
     ) -> Result<Restored, Refusal> {
+        let begun = Instant::now();
         let deadline = deadline.ok_or_else(|| {
             Refusal::invalid("a deadline is missing: set one on the call, as the CRI asks for")
         })?;
+        // Time to remove what was made comes out of the caller's.
+        let left = deadline.saturating_duration_since(begun);
+        let deadline = deadline.checked_sub((left / 2).min(TIME_TO_UNDO)).unwrap_or(deadline);
+        let client = self.client.until(deadline);
         let options = Options::parse(&request.options, &*self.tool, Phase::Restore)?;
         let from = PathBuf::from(&request.checkpoint_path);
         if !is_clean(&from) {
             return Err(Refusal::invalid("checkpoint_path: wanted an absolute path without `..`"));
         }
         let config = request.config.ok_or_else(|| Refusal::invalid("config is missing"))?;
-        let client = self.client.within(left(deadline)?);
-        let engine = EngineFacts::of(&client).await?;
+        let engine = unless(cancel, EngineFacts::of(&client)).await?;
         let handler = &request.runtime_handler;
         if engine.runtime(handler) != Some(RUNC) {
             let text = format!(
@@ -70,43 +76,32 @@ impl Pods {
             return Err(Refusal::invalid(text));
         }
 
-        let Verified { record, archives, mut notes } = self.read(&from, cancel).await?;
+        let Verified { record, archives, mut notes } = self.read(&from, deadline, cancel).await?;
         let (configs, differences) = paired(&record, &request.container_configs)?;
         notes.extend(differences);
         let wanted = CriuOptions::of(&record, &options);
         let way = wanted.way(&record, &engine, handler, &self.settings)?;
         let shuts = wanted.keep_connections() && record.containers.len() > 1;
-
-        let mut made = Made {
-            client: client.clone(),
-            sandbox: None,
-            options: None,
-            state: Arc::clone(&self.state),
-            done: false,
+        let plan = Plan {
+            config,
+            handler,
+            record: &record,
+            archives,
+            configs,
+            shuts,
+            way,
+            bundles: engine.bundles().to_path_buf(),
         };
-        let result = self
-            .make(
-                &mut made,
-                deadline,
-                cancel,
-                Plan {
-                    config,
-                    handler,
-                    record: &record,
-                    archives,
-                    configs,
-                    shuts,
-                    options: &wanted,
-                    way,
-                },
-            )
-            .await;
-        match result {
+
+        // The names of a pod that was not finished may be the names of this one.
+        notes.extend(unless(cancel, async { Ok(self.remove_begun(&client).await) }).await?);
+        let mut begun = self.noted(Begun::new(left)).await?;
+        match self.make(&client, &mut begun, deadline, cancel, plan).await {
             Ok(response) => {
-                made.done = true;
+                self.blocking(move |pods| pods.unnote(&begun, true)).await?;
                 Ok(Restored { response, notes })
             }
-            Err(refusal) => match made.undo().await {
+            Err(refusal) => match self.undo(begun).await {
                 Ok(()) => Err(refusal),
                 Err(error) => Err(refusal.and(&format!("what was made is left: {error}"))),
             },
@@ -116,16 +111,36 @@ impl Pods {
     /// Makes the sandbox and its containers.
     async fn make(
         &self,
-        made: &mut Made,
+        client: &Client,
+        begun: &mut Begun,
         deadline: Instant,
         cancel: &Cancel,
         plan: Plan<'_>,
     ) -> Result<RestorePodResponse, Refusal> {
         go_on(cancel)?;
-        let client = self.client.within(left(deadline)?);
-        let id = client.run_sandbox(plan.config.clone(), plan.handler).await?;
-        made.sandbox = Some(id.clone());
-        let sandbox = SandboxFacts::of(&client, &id).await?;
+        let config = begun.marked(&plan.config);
+        begun.asked();
+        let made = {
+            let made = client.run_sandbox(config.clone(), plan.handler);
+            // The engine has a while to tell the id.
+            let over = async {
+                let refusal = cancelled(cancel).await;
+                sleep(TIME_TO_TELL).await;
+                refusal
+            };
+            tokio::select! {
+                biased;
+                made = made => made,
+                refusal = over => return Err(refusal),
+            }
+        };
+        if let Err(ErrorKind::Refused { .. }) = made.as_ref().map_err(Error::kind) {
+            begun.refused();
+        }
+        let id = made?;
+        begun.made(&id);
+        *begun = self.noted(begun.clone()).await?;
+        let sandbox = unless(cancel, SandboxFacts::of(client, &id)).await?;
         let shuts = plan.shuts;
         if shuts && !sandbox.has_own_network() {
             let text = "the containers have connections, and the pod is in the machine's network, \
@@ -133,36 +148,41 @@ impl Pods {
                         or into a pod with a network of its own";
             return Err(Refusal::state(text));
         }
-        let mut options = None;
-        if let Way::File(name) = &plan.way {
-            plan.options.write(&self.state, name, &self.settings.runtime_config)?;
-            made.options = Some(name.clone());
-            options = Some(name.clone());
+        let options = match plan.way {
+            Way::File(file) => Some(file),
+            Way::Machine => None,
+        };
+        if let Some(file) = options.clone() {
+            begun.options(&file);
+            *begun = self.noted(begun.clone()).await?;
+            self.blocking(move |pods| file.write(&pods.options)).await??;
         }
-        let file = options.as_deref().map(|name| self.state.place(name));
+        let file = options.as_ref().map(|file| self.options.place(&file.name));
         let mut response =
             RestorePodResponse { pod_sandbox_id: id.clone(), ..RestorePodResponse::default() };
         for Container { name, .. } in &plan.record.containers {
-            go_on(cancel)?;
-            let (Some(config), Some(archive)) = (plan.configs.get(name), plan.archives.get(name))
+            let (Some(own), Some(archive)) = (plan.configs.get(name), plan.archives.get(name))
             else {
                 return Err(Refusal::new(Code::Internal, "a container has no archive"));
             };
-            let mut config = config.clone();
+            let mut own = own.clone();
             let image = ImageSpec { image: archive.path.clone(), ..ImageSpec::default() };
-            config.overlay(&ContainerConfig { image: Some(image), ..ContainerConfig::default() });
-            let client = self.client.within(left(deadline)?);
-            let container =
-                client.create_container(&id, config, plan.config.clone()).await.map_err(
-                    |error| Refusal::new(error.code(), format!("container {name}: {error}")),
-                )?;
+            own.overlay(&ContainerConfig { image: Some(image), ..ContainerConfig::default() });
             let saved = archive.spec.as_ref();
-            check_created(&client, name, &container, saved, file.as_deref()).await?;
-            let name = name.clone();
-            let restored = RestoredContainer { name, container_id: container };
+            let created = async {
+                let created = client.create_container(&id, own, config.clone()).await;
+                let created = created.map_err(|error| {
+                    Refusal::new(error.code(), format!("container {name}: {error}"))
+                })?;
+                check_created(client, name, &created, saved, file.as_deref()).await?;
+                Ok(created)
+            };
+            let created = unless(cancel, created).await?;
+            let restored = RestoredContainer { name: name.clone(), container_id: created };
             response.restored_containers.push(restored);
         }
         go_on(cancel)?;
+        in_time(deadline)?;
         let new = NewPod {
             sandbox: id,
             containers: response
@@ -172,16 +192,49 @@ impl Pods {
                 .collect(),
             network: shuts.then_some(sandbox.pid),
             options,
+            bundles: plan.bundles,
         };
-        self.starts.add(new)?;
+        self.blocking(move |pods| pods.starts.add(new)).await??;
         Ok(response)
     }
 
+    /// Removes what was made. What is left is for [`tidy`](Self::tidy).
+    async fn undo(&self, begun: Begun) -> Result<(), Error> {
+        let client = self.client.until(Instant::now() + TIME_TO_REMOVE);
+        let removed = begun.remove(&client).await;
+        self.blocking(move |pods| pods.undone(begun, removed)).await.unwrap_or(Ok(()))
+    }
+
+    /// Writes a note, and returns it.
+    async fn noted(&self, begun: Begun) -> Result<Begun, Refusal> {
+        self.blocking(move |pods| pods.note(&begun).map(|()| begun)).await?
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let pods = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&pods)).await;
+        done.map_err(|_| Refusal::new(Code::Internal, "the work has panicked"))
+    }
+
     /// Reads and verifies the record.
-    async fn read(&self, from: &Path, cancel: &Cancel) -> Result<Verified, Refusal> {
-        let (from, cancel, tool) = (from.to_path_buf(), cancel.clone(), Arc::clone(&self.tool));
-        let work = tokio::task::spawn_blocking(move || verified(&from, &tool.tool()?, &cancel));
-        work.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the work has panicked")))
+    async fn read(
+        &self,
+        from: &Path,
+        deadline: Instant,
+        cancel: &Cancel,
+    ) -> Result<Verified, Refusal> {
+        let (from, cancel) = (from.to_path_buf(), cancel.clone());
+        let verified = self.blocking(move |pods| {
+            let is_over = || cancel.is_cancelled() || Instant::now() >= deadline;
+            verified(&from, &pods.tool.tool()?, &is_over)
+        });
+        let verified = verified.await?;
+        // It ends early in time, too.
+        in_time(deadline)?;
+        verified
     }
 }
 
@@ -195,8 +248,9 @@ struct Plan<'a> {
     configs: Configs,
     /// Set if the network is shut while the containers start.
     shuts: bool,
-    options: &'a CriuOptions,
     way: Way,
+    /// The folder of the engine's bundles.
+    bundles: PathBuf,
 }
 
 /// The archive of a container.
@@ -213,29 +267,6 @@ struct Verified {
     archives: BTreeMap<String, Saved>,
     /// Findings that are no errors.
     notes: Vec<String>,
-}
-
-/// Things that were made, and are removed after a failure.
-struct Made {
-    client: Client,
-    sandbox: Option<String>,
-    /// The file of CRIU's options.
-    options: Option<String>,
-    state: Arc<StateDir>,
-    done: bool,
-}
-
-impl Made {
-    async fn undo(&mut self) -> Result<(), Error> {
-        if let Some(options) = self.options.take().filter(|_| !self.done) {
-            let _ = self.state.remove(&options);
-        }
-        let Some(sandbox) = self.sandbox.take().filter(|_| !self.done) else { return Ok(()) };
-        let client = self.client.within(TIME_TO_UNDO);
-        client.stop_sandbox(&sandbox).await?;
-        // With its containers.
-        client.remove_sandbox(&sandbox).await
-    }
 }
 
 /// Checks that a container waits for its start, and that the runtime will find CRIU's options.
@@ -272,7 +303,11 @@ async fn check_created(
 }
 
 /// Reads a record, and verifies its files.
-fn verified(from: &Path, tool: &Tool, cancel: &Cancel) -> Result<Verified, Refusal> {
+fn verified(
+    from: &Path,
+    tool: &Tool,
+    is_over: &(dyn Fn() -> bool + Sync),
+) -> Result<Verified, Refusal> {
     let wrong = |text: String| Refusal::invalid(format!("{}: {text}", from.display()));
     let holder = Holder::open(from).map_err(|error| wrong(error.to_string()))?;
     if holder.in_archive().is_some() {
@@ -283,7 +318,7 @@ fn verified(from: &Path, tool: &Tool, cancel: &Cancel) -> Result<Verified, Refus
         return Err(wrong(format!("the checkpoint is in the state {}", record.state)));
     }
     let watch = |_| {
-        if cancel.is_cancelled() {
+        if is_over() {
             std::ops::ControlFlow::Break(())
         } else {
             std::ops::ControlFlow::Continue(())
@@ -321,17 +356,33 @@ fn verified(from: &Path, tool: &Tool, cancel: &Cancel) -> Result<Verified, Refus
     Ok(Verified { record, archives, notes })
 }
 
-/// Returns the time until a deadline.
-fn left(deadline: Instant) -> Result<Duration, Refusal> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(Refusal::new(Code::DeadlineExceeded, "the deadline has passed"));
+/// Waits for work, unless the operation is cancelled.
+async fn unless<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    tokio::select! {
+        biased;
+        refusal = cancelled(cancel) => Err(refusal),
+        done = work => done,
     }
-    Ok(left)
+}
+
+fn in_time(deadline: Instant) -> Result<(), Refusal> {
+    if Instant::now() < deadline {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::DeadlineExceeded, "the time for the restore is over"))
 }
 
 /// The runtime whose containers are restored.
 const RUNC: &str = "io.containerd.runc.v2";
 
-/// Time for removing what was made.
-const TIME_TO_UNDO: Duration = Duration::from_secs(30);
+/// Longest part of the caller's time that is kept for removing what was made.
+const TIME_TO_UNDO: Duration = Duration::from_secs(5);
+
+/// Time for removing what was made, also after the caller's time. A container may take long to stop.
+const TIME_TO_REMOVE: Duration = Duration::from_secs(30);
+
+/// Time for the engine to tell the id of a sandbox after the operation was cancelled.
+const TIME_TO_TELL: Duration = Duration::from_secs(5);

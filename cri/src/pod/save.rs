@@ -1,6 +1,6 @@
 //! The work of a checkpoint: everything after the questions.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,11 @@ use std::time::Instant;
 use criu_archive::write::upper_layer;
 use criu_rs::{Cancel, HookResult};
 
+use super::cgroups::unchanged;
 use super::criu_options::annotation;
 use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
-use super::output::{Output, archive_name};
+use super::layer::{root, upper_directory};
+use super::output::{OpenOutput, archive_name};
 use super::recovery::Making;
 use super::refusal::Refusal;
 use super::state_dir::StateDir;
@@ -35,17 +37,22 @@ pub(super) struct Job {
 }
 
 impl Pods {
-    /// Saves a pod. Blocks.
-    pub(super) fn save(&self, job: &Job, output: Output, cancel: &Cancel) -> Result<(), Refusal> {
-        let id = &job.sandbox.status.id;
-        let unmade = Unmade { state: &self.state, making: Making::new(id, output), kept: false };
+    /// Saves a pod. Blocks. Returns notes for the caller.
+    pub(super) fn save(
+        &self,
+        job: &Job,
+        output: OpenOutput,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, Refusal> {
+        let making = Making::new(&job.sandbox.status.id, output.output().clone());
+        let unmade = Unmade { state: &self.state, making, output, kept: false };
         unmade
             .making
             .write(&self.state)
             .map_err(Refusal::file("write into", &self.settings.state))?;
-        let result = self.write(job, &unmade.making, cancel);
-        match result {
-            Ok(()) => unmade.keep(),
+        let result = self.write(job, &unmade.making, &unmade.output, cancel);
+        match result.map_err(|refusal| unmade.output.named(refusal)) {
+            Ok(notes) => unmade.keep().map(|()| notes),
             Err(refusal) => match unmade.undo() {
                 Ok(()) => Err(refusal),
                 Err(error) => Err(refusal.and(&format!("its files could not be removed: {error}"))),
@@ -53,18 +60,25 @@ impl Pods {
         }
     }
 
-    fn write(&self, job: &Job, making: &Making, cancel: &Cancel) -> Result<(), Refusal> {
-        let work = making.output().begin()?;
+    fn write(
+        &self,
+        job: &Job,
+        making: &Making,
+        output: &OpenOutput,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, Refusal> {
+        let work = output.begin()?;
         let moments = Told {
             state: &self.state,
             making,
+            subject: &job.subject,
             layers: job
                 .subject
                 .containers
                 .iter()
                 .map(|one| {
-                    let layer = work.join(format!("{}.diff", one.name));
-                    upper_directory(one.pid).map(|upper| (upper, layer))
+                    let layer = work.path.join(format!("{}.diff", one.name));
+                    upper_directory(one).map(|upper| (upper, layer))
                 })
                 .collect::<Result<_, _>>()?,
             problem: Mutex::new(None),
@@ -78,7 +92,7 @@ impl Pods {
             moments: &moments,
             after: After::Resume,
         };
-        let saved = self.tool.checkpoint(&job.subject, &work, &job.options, &control);
+        let saved = self.tool.checkpoint(&job.subject, &work.path, &job.options, &control);
         let own = moments.problem.into_inner().unwrap_or_default();
         let saved = match (saved, own) {
             (Ok(saved), None) => saved,
@@ -91,11 +105,10 @@ impl Pods {
             None => std::ops::ControlFlow::Continue(()),
             Some(_) => std::ops::ControlFlow::Break(()),
         };
-        let options = annotation(&self.state, &job.sandbox.status.id, &job.options);
-        let to = &making.output().path;
-        let result = parts::archives(job, &work, to, specs, options.as_deref(), &watch)
-            .and_then(|()| making.output().end())
-            .and_then(|()| self.record(job, &saved, to, &watch));
+        let options = annotation(&self.options, &job.sandbox.status.id, &job.options);
+        let result = parts::archives(job, &work, specs, options.as_deref(), &watch)
+            .and_then(|()| self.record(job, &saved, &work.done, &watch))
+            .and_then(|notes| output.end(&work).map(|()| notes));
         result.map_err(|refusal| stopped(job.deadline, cancel).unwrap_or(refusal))
     }
 }
@@ -113,6 +126,7 @@ fn stopped(deadline: Instant, cancel: &Cancel) -> Option<Refusal> {
 struct Unmade<'a> {
     state: &'a StateDir,
     making: Making,
+    output: OpenOutput,
     kept: bool,
 }
 
@@ -135,7 +149,7 @@ impl Unmade<'_> {
     }
 
     fn clear(&self) -> io::Result<()> {
-        self.making.output().clear()?;
+        self.output.clear()?;
         self.making.remove(self.state)
     }
 }
@@ -154,6 +168,7 @@ impl Drop for Unmade<'_> {
 struct Told<'a> {
     state: &'a StateDir,
     making: &'a Making,
+    subject: &'a Subject,
     /// The upper directory of each container, and the file that gets the changes.
     layers: Vec<(PathBuf, PathBuf)>,
     /// The reason of a hook that refused.
@@ -202,87 +217,20 @@ impl Moments for Told<'_> {
         }))
     }
 
+    fn frozen(&self) -> HookResult {
+        // What was found out before may have changed until now, and does not change any more.
+        let result = unchanged(self.subject).and_then(|()| {
+            self.subject.containers.iter().try_for_each(|container| root(container).map(|_| ()))
+        });
+        self.told(result)
+    }
+
     fn saved(&self) -> HookResult {
         self.told(self.layers())
     }
 }
 
-/// Finds the directory in which overlayfs keeps the changes in the root of a process.
-fn upper_directory(process: criu_rs::Pid) -> Result<PathBuf, Refusal> {
-    let path = PathBuf::from(format!("/proc/{process}/mountinfo"));
-    let text = fs::read(&path).map_err(Refusal::file("read", &path))?;
-    let found = text.split(|byte| *byte == b'\n').filter_map(root_mount).next_back();
-    let (kind, options) = found
-        .ok_or_else(|| Refusal::state(format!("process {process} has no mount of its root")))?;
-    let text = |why: &str| {
-        let kind = kind.escape_ascii();
-        format!("the root of process {process} is a file system of the kind {kind}: {why}")
-    };
-    if kind != b"overlay" {
-        let why =
-            "the changes of an overlay are saved alone, such as the snapshotter overlayfs has";
-        return Err(Refusal::state(text(why)));
-    }
-    let upper = options.split(|byte| *byte == b',').find_map(|one| one.strip_prefix(b"upperdir="));
-    let upper = upper.map(unescaped).filter(|upper| upper.is_absolute() && upper.is_dir());
-    upper.ok_or_else(|| Refusal::state(text("it has no upper directory that is found from here")))
-}
-
-/// Returns the kind and the options of a line that is the mount of the root.
-fn root_mount(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut words = line.split(|byte| *byte == b' ');
-    if words.nth(4)? != b"/" {
-        return None;
-    }
-    words.find(|word| *word == b"-")?;
-    let kind = words.next()?;
-    Some((kind, words.nth(1)?))
-}
-
-/// Returns a path of mountinfo, where four characters have octal numbers.
-fn unescaped(text: &[u8]) -> PathBuf {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
-    let mut path = Vec::new();
-    let mut rest = text;
-    while let Some((&first, more)) = rest.split_first() {
-        let digits = more.get(..3).filter(|_| first == b'\\');
-        let number = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (number, more.get(3..)) {
-            (Some(number), Some(after)) => {
-                path.push(number);
-                rest = after;
-            }
-            _ => {
-                path.push(first);
-                rest = more;
-            }
-        }
-    }
-    OsString::from_vec(path).into()
-}
-
 /// Returns the path of a container's archive.
 pub(super) fn archive_path(directory: &Path, container: &str) -> Result<PathBuf, Refusal> {
     Ok(directory.join(archive_name(container)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_upper_directory_is_read_from_the_mount_of_the_root() {
-        let line = b"150 113 0:50 / / rw,relatime shared:1 - overlay overlay rw,lowerdir=/l,\
-                     upperdir=/a\\040b,workdir=/w";
-        let (kind, options) = root_mount(line).expect("a root");
-        assert_eq!(kind, b"overlay");
-        assert!(options.starts_with(b"rw,lowerdir=/l"));
-        assert_eq!(root_mount(b"150 113 0:50 / /proc rw - proc proc rw"), None);
-        assert_eq!(root_mount(b"150 113"), None);
-        assert_eq!(unescaped(b"/a\\040b\\\\134"), Path::new("/a b\\\\"));
-        assert_eq!(unescaped(b"/a\\04"), Path::new("/a\\04"));
-    }
 }

@@ -1,28 +1,44 @@
 //! Restored containers on their way from created to running.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::Pods;
+use super::criu_options::OptionsFile;
+use super::keeper::Keeper;
+use super::network::Network;
 use super::refusal::Refusal;
-use super::state_dir::{StateDir, is_id, note};
+use super::restore_log::RestoreLog;
+use super::state_dir::{StateDir, is_clean, is_id, note};
 use crate::error::Code;
 use crate::hold;
 
 /// The pods whose containers do not all run yet.
 #[derive(Debug)]
 pub(super) struct Starts {
-    state: Arc<StateDir>,
+    held: Arc<Held>,
     limit: Duration,
+    /// Opens networks when their time is over.
+    keeper: Keeper,
+}
+
+/// The part of [`Starts`] that the keeper shares.
+#[derive(Debug)]
+struct Held {
+    state: Arc<StateDir>,
+    /// The directory of CRIU's options.
+    options: Arc<StateDir>,
     pods: Mutex<HashMap<String, Starting>>,
+    /// The number of the pods. The lock may be held while a note is written.
+    count: AtomicUsize,
 }
 
 /// A restored pod whose containers do not all run yet.
@@ -31,8 +47,8 @@ struct Starting {
     note: Note,
     /// The network, if it is to be shut.
     network: Option<File>,
-    /// A number of the pod in this process, for its timer.
-    number: u64,
+    /// The time from which on the network is open, once it was shut.
+    opens: Option<Instant>,
 }
 
 /// A note about such a pod.
@@ -47,15 +63,9 @@ struct Note {
     /// The second since 1970 from which on the network is open again, once it was shut.
     until: Option<u64>,
     /// The file of CRIU's options that was made for the pod.
-    options: Option<String>,
-}
-
-/// The network of a pod: that of a process, whatever the number of the process means later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Network {
-    process: i32,
-    device: u64,
-    inode: u64,
+    options: Option<OptionsFile>,
+    /// The folder of the engine's bundles.
+    bundles: PathBuf,
 }
 
 /// A restored pod to wait for.
@@ -66,132 +76,246 @@ pub(super) struct NewPod {
     /// The process that holds the network, if the network is to be shut meanwhile.
     pub(super) network: Option<Pid>,
     /// The file of CRIU's options that was made for the pod.
-    pub(super) options: Option<String>,
+    pub(super) options: Option<OptionsFile>,
+    /// The folder of the engine's bundles.
+    pub(super) bundles: PathBuf,
 }
 
 impl Starts {
-    pub(super) fn new(state: Arc<StateDir>, limit: Duration) -> Self {
-        Self { state, limit, pods: Mutex::default() }
+    /// Starts the keeper. A network is shut for a time of `limit` at the most.
+    ///
+    /// # Errors
+    /// If there can be no thread for the keeper.
+    pub(super) fn new(
+        state: Arc<StateDir>,
+        options: Arc<StateDir>,
+        limit: Duration,
+    ) -> io::Result<Self> {
+        let (pods, count) = (Mutex::default(), AtomicUsize::new(0));
+        let held = Arc::new(Held { state, options, pods, count });
+        let kept = Arc::clone(&held);
+        let keeper = Keeper::start(move || kept.open_due())?;
+        Ok(Self { held, limit, keeper })
     }
 
-    /// Waits for the containers of a restored pod.
-    pub(super) fn add(self: &Arc<Self>, pod: NewPod) -> Result<(), Refusal> {
-        let (network, held) = match pod.network {
+    /// Waits for the containers of a restored pod. Blocks.
+    pub(super) fn add(&self, pod: NewPod) -> Result<(), Refusal> {
+        let (network, file) = match pod.network {
             None => (None, None),
             Some(process) => {
-                let (network, held) = network_of(process)
+                let (network, file) = Network::of(process)
                     .map_err(|error| Refusal::state(format!("the pod's network: {error}")))?;
                 // Found out now, and not when the first container is started.
-                let tried = hold::shut(&held, TABLE).and_then(|()| hold::open(&held, TABLE));
-                tried.map_err(|error| Refusal::state(format!("{CANNOT_SHUT}: {error}")))?;
-                (Some(network), Some(held))
+                let tried = hold::shut(&file, TABLE).and_then(|()| hold::open(&file, TABLE));
+                tried.map_err(cannot_shut)?;
+                (Some(network), Some(file))
             }
         };
         let note = Note {
             version: VERSION,
-            sandbox: pod.sandbox.clone(),
+            sandbox: pod.sandbox,
             waiting: pod.containers,
             network,
             until: None,
             options: pod.options,
+            bundles: pod.bundles,
         };
-        self.write(&note)?;
-        let starting = Starting { note, network: held, number: number() };
-        self.pods().insert(pod.sandbox, starting);
+        self.held.write(&note)?;
+        self.insert(Starting { note, network: file, opens: None });
         Ok(())
     }
 
-    /// Shuts the network before a container is started.
-    fn starting(self: &Arc<Self>, container: &str) -> Result<(), Refusal> {
-        let mut pods = self.pods();
-        let Some(pod) = pods.values_mut().find(|pod| pod.waits_for(container)) else {
-            return Ok(());
+    /// Shuts the network before a container is started, and sees to it that CRIU's options are
+    /// there. Returns the bundle of the container, if it is a restored one.
+    fn starting(&self, word: &str) -> Result<Option<PathBuf>, Refusal> {
+        let mut pods = self.held.lock();
+        let waiting = pods.values().flat_map(|pod| &pod.note.waiting);
+        let Some(container) = meant(waiting, word).cloned() else { return Ok(None) };
+        let Some(pod) = pods.values_mut().find(|pod| pod.note.waiting.contains(&container)) else {
+            return Ok(None);
         };
-        let Some(network) = pod.network.as_ref().filter(|_| pod.note.until.is_none()) else {
-            return Ok(());
-        };
-        pod.note.until = Some(now().as_secs().saturating_add(self.limit.as_secs()));
-        self.write(&pod.note)?;
-        hold::shut(network, TABLE)
-            .map_err(|error| Refusal::state(format!("{CANNOT_SHUT}: {error}")))?;
-        self.open_after(self.limit, pod.note.sandbox.clone(), pod.number);
-        Ok(())
+        if let Some(file) = &pod.note.options {
+            // Another pod of the same checkpoint, which has started, has removed it.
+            file.write(&self.held.options)?;
+        }
+        if let (Some(network), None) = (&pod.network, pod.note.until) {
+            let until = now().as_secs().saturating_add(self.limit.as_secs());
+            let note = Note { until: Some(until), ..pod.note.clone() };
+            self.held.write(&note)?;
+            if let Err(error) = hold::shut(network, TABLE) {
+                // The kernel may have done it, without an answer.
+                let _ = hold::open(network, TABLE);
+                let _ = self.held.write(&pod.note);
+                return Err(cannot_shut(error));
+            }
+            pod.note = note;
+            pod.opens = Some(Instant::now() + self.limit);
+            self.keeper.wake();
+        }
+        Ok(Some(pod.note.bundles.join(&container)))
     }
 
-    /// Takes containers off the list. After the last one the network is open.
-    fn done(&self, is_done: impl Fn(&Note, &str) -> bool) {
-        let mut pods = self.pods();
-        pods.retain(|_, pod| {
-            let note = pod.note.clone();
-            pod.note.waiting.retain(|container| !is_done(&note, container));
-            let is_over = pod.note.waiting.is_empty();
-            if is_over {
-                pod.open();
-                self.forget(&pod.note);
-            } else if pod.note != note {
-                // A note with a container too many is no harm: the time limit holds.
-                let _ = self.write(&pod.note);
-            }
-            !is_over
-        });
+    /// Says whether a word is the beginning of a container's id, and not the whole id.
+    fn begins(&self, word: &str) -> bool {
+        let pods = self.held.lock();
+        let mut waiting = pods.values().flat_map(|pod| &pod.note.waiting);
+        waiting.any(|id| !word.is_empty() && id.starts_with(word) && id != word)
     }
 
-    /// Opens the network of a pod after a time, whatever has become of its containers.
-    fn open_after(self: &Arc<Self>, time: Duration, sandbox: String, number: u64) {
-        let starts = Arc::downgrade(self);
-        thread::spawn(move || {
-            thread::sleep(time);
-            let Some(starts) = starts.upgrade() else { return };
-            let mut pods = starts.pods();
-            if let Some(pod) = pods.get_mut(&sandbox).filter(|pod| pod.number == number) {
-                pod.open();
-                // Containers that are started later find the network open.
-                pod.network = None;
-                pod.note.network = None;
-                let _ = starts.write(&pod.note);
+    /// Takes the container off the list that a word means. Only the whole id means one if
+    /// `is_whole` is set.
+    fn started(&self, word: &str, is_whole: bool) {
+        let mut pods = self.held.lock();
+        let waiting = pods.values().flat_map(|pod| &pod.note.waiting);
+        let found = meant(waiting, word).filter(|id| !is_whole || *id == word).cloned();
+        if let Some(container) = found {
+            self.held.done(&mut pods, |_, waiting| waiting == container);
+            self.keeper.wake();
+        }
+    }
+
+    /// Takes the containers of the sandbox off the list that a word means.
+    fn ended(&self, word: &str) {
+        let mut pods = self.held.lock();
+        if let Some(sandbox) = meant(pods.keys(), word).cloned() {
+            self.held.done(&mut pods, |note, _| note.sandbox == sandbox);
+            self.keeper.wake();
+        }
+    }
+
+    /// Opens all networks, and keeps the notes. Returns the sandboxes whose network was shut, each
+    /// with the reason if it still is.
+    fn leave(&self) -> Vec<(String, Option<io::Error>)> {
+        let mut pods = self.held.lock();
+        let mut left = Vec::new();
+        for (sandbox, pod) in &mut *pods {
+            if pod.opens.is_some() {
+                let opened = pod.open();
+                if opened.is_ok() {
+                    pod.opens = None;
+                }
+                left.push((sandbox.clone(), opened.err()));
             }
-        });
+        }
+        left
+    }
+
+    /// Returns the sandboxes whose containers do not all run yet.
+    pub(super) fn sandboxes(&self) -> Vec<String> {
+        self.held.lock().keys().cloned().collect()
     }
 
     /// Reads the notes of an earlier process. Returns the notes that cannot be followed, with the
     /// reasons.
-    pub(super) fn recover(self: &Arc<Self>) -> Vec<(String, String)> {
-        let notes = match self.state.notes(BEGIN) {
+    pub(super) fn recover(&self) -> Vec<(String, String)> {
+        let notes = match self.held.state.notes(BEGIN) {
             Ok(notes) => notes,
             Err(error) => return vec![("the notes of restored pods".into(), error.to_string())],
         };
         let mut problems = Vec::new();
         for name in notes {
             if let Err(error) = self.recover_one(&name) {
-                problems.push((self.state.place(&name).display().to_string(), error.to_string()));
+                let place = self.held.state.place(&name).display().to_string();
+                problems.push((place, error.to_string()));
             }
         }
+        self.keeper.wake();
         problems
     }
 
-    fn recover_one(self: &Arc<Self>, name: &str) -> io::Result<()> {
-        let note: Note = self.state.read(name)?;
+    fn recover_one(&self, name: &str) -> io::Result<()> {
+        let note: Note = self.held.state.read(name)?;
         let is_sound = note.version == VERSION
             && is_id(&note.sandbox)
             && note.waiting.iter().all(|id| is_id(id))
-            && note.options.iter().all(|name| is_id(name));
+            && note.options.iter().all(OptionsFile::is_sound)
+            && is_clean(&note.bundles);
         if !is_sound {
             return Err(io::Error::other("its values make no sense"));
         }
         let network = note.network.as_ref().and_then(Network::find);
-        if note.network.is_some() && network.is_none() {
-            // The sandbox is gone, and its network with it.
-            self.forget(&note);
+        let is_gone = note.network.is_some() && network.is_none();
+        if is_gone || network.is_none() && note.waiting.is_empty() {
+            // The sandbox is gone, and its network with it; or nothing is left to do.
+            self.held.forget(&note);
             return Ok(());
         }
-        let number = number();
+        let (mut opens, mut shut) = (None, Ok(()));
         if let (Some(until), Some(network)) = (note.until, &network) {
-            hold::shut(network, TABLE)?;
             let left = until.saturating_sub(now().as_secs()).min(self.limit.as_secs());
-            self.open_after(Duration::from_secs(left), note.sandbox.clone(), number);
+            if left > 0 && !note.waiting.is_empty() {
+                shut = hold::shut(network, TABLE);
+            }
+            opens = Some(Instant::now() + Duration::from_secs(left));
         }
-        self.pods().insert(note.sandbox.clone(), Starting { note, network, number });
-        Ok(())
+        if note.waiting.is_empty() {
+            opens = Some(Instant::now());
+        }
+        self.insert(Starting { note, network, opens });
+        shut
+    }
+
+    fn insert(&self, pod: Starting) {
+        let mut pods = self.held.lock();
+        pods.insert(pod.note.sandbox.clone(), pod);
+        self.held.count(&pods);
+    }
+}
+
+impl Held {
+    /// Takes containers off the list. After the last one the network is open.
+    fn done(&self, pods: &mut HashMap<String, Starting>, is_done: impl Fn(&Note, &str) -> bool) {
+        pods.retain(|_, pod| {
+            let before = pod.note.clone();
+            pod.note.waiting.retain(|container| !is_done(&before, container));
+            if pod.note.waiting.is_empty() {
+                return !self.end(pod);
+            }
+            if pod.note != before {
+                // A note with a container too many is no harm: the time limit holds.
+                let _ = self.write(&pod.note);
+            }
+            true
+        });
+        self.count(pods);
+    }
+
+    /// Opens the network of a pod, and forgets the pod. Returns false if that has to be tried
+    /// again.
+    fn end(&self, pod: &mut Starting) -> bool {
+        if pod.open().is_err() {
+            pod.opens = Some(Instant::now() + AGAIN);
+            let _ = self.write(&pod.note);
+            return false;
+        }
+        self.forget(&pod.note);
+        true
+    }
+
+    /// Opens the networks whose time is over, whatever has become of the containers. Returns the
+    /// time until the next one.
+    fn open_due(&self) -> Option<Duration> {
+        let mut pods = self.lock();
+        let now = Instant::now();
+        pods.retain(|_, pod| {
+            if pod.opens.is_none_or(|opens| opens > now) {
+                return true;
+            }
+            if pod.note.waiting.is_empty() {
+                return !self.end(pod);
+            }
+            if pod.open().is_err() {
+                pod.opens = Some(now + AGAIN);
+                return true;
+            }
+            // Containers that are started later find the network open.
+            (pod.network, pod.note.network, pod.opens) = (None, None, None);
+            let _ = self.write(&pod.note);
+            true
+        });
+        self.count(&pods);
+        let next = pods.values().filter_map(|pod| pod.opens).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn write(&self, note: &Note) -> Result<(), Refusal> {
@@ -202,85 +326,115 @@ impl Starts {
 
     fn forget(&self, note: &Note) {
         if let Some(options) = &note.options {
-            let _ = self.state.remove(options);
+            options.remove(&self.options);
         }
         let _ = self.state.remove(&name(&note.sandbox));
     }
 
-    fn pods(&self) -> MutexGuard<'_, HashMap<String, Starting>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Starting>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, pods: &HashMap<String, Starting>) {
+        self.count.store(pods.len(), Ordering::SeqCst);
     }
 }
 
-/// News of restored containers, told by whoever passes calls on to the engine.
+/// News of restored containers, told by whoever passes calls on to the engine. Containers and
+/// sandboxes are named as in the calls: an engine also takes the beginning of an id.
 impl Pods {
     /// Says whether there are restored containers that do not run yet. Without any, the other
-    /// methods have nothing to do.
+    /// methods have nothing to do. Never blocks.
     pub fn is_starting(&self) -> bool {
-        !self.starts.pods().is_empty()
+        self.starts.held.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Returns the whole id of a restored container that waits for its start. Asks the engine if a
+    /// word is the beginning of such an id, and returns any other word as it is.
+    pub async fn container(&self, word: &str) -> String {
+        let (starts, id) = (Arc::clone(&self.starts), word.to_owned());
+        let begins = tokio::task::spawn_blocking(move || starts.begins(&id)).await;
+        if !matches!(begins, Ok(true)) {
+            return word.into();
+        }
+        let status = self.client.container(word, false).await.ok().and_then(|found| found.status);
+        status.map_or_else(|| word.into(), |status| status.id)
     }
 
     /// Comes before a container is started. Shuts the network of its pod, if it is one of a pod
-    /// whose containers have connections with each other.
+    /// whose containers have connections with each other. Returns the log that CRIU will write, if
+    /// it is a restored container. Blocks.
     ///
     /// # Errors
     /// [`Refusal`], and the container must not be started.
-    pub fn starting(&self, container: &str) -> Result<(), Refusal> {
-        self.starts.starting(container)
+    pub fn starting(&self, container: &str) -> Result<Option<RestoreLog>, Refusal> {
+        let bundle = self.starts.starting(container)?;
+        Ok(bundle.map(|bundle| RestoreLog::watch(bundle.join(LOG))))
     }
 
-    /// Comes when a container was started, could not be started, or was removed. Opens the network
-    /// of its pod after the last one.
+    /// Comes when a container was started, or was removed. Opens the network of its pod after the
+    /// last one. Blocks.
     pub fn started(&self, container: &str) {
-        self.starts.done(|_, waiting| waiting == container);
+        self.starts.started(container, false);
     }
 
-    /// Comes when a sandbox was stopped or removed.
+    /// Comes when the engine has refused to start a container. The container is not waited for any
+    /// more. The beginning of an id may be that of several containers, and changes nothing. Blocks.
+    pub fn not_started(&self, container: &str) {
+        self.starts.started(container, true);
+    }
+
+    /// Comes when a sandbox was stopped or removed. Blocks.
     pub fn ended(&self, sandbox: &str) {
-        self.starts.done(|note, _| note.sandbox == sandbox);
+        self.starts.ended(sandbox);
+    }
+
+    /// Comes when the program ends, or has no part in starts. Opens the networks that are shut, so
+    /// that none stays shut without a program that opens it. The notes stay: a program that is
+    /// started soon shuts the networks again. Returns lines for a log. Blocks.
+    pub fn leave(&self) -> Vec<String> {
+        let line = |(sandbox, error): (String, Option<io::Error>)| match error {
+            None => format!(
+                "sandbox {sandbox}: its network is open now, and not all of its containers run: \
+                 connections between them may be lost"
+            ),
+            Some(error) => {
+                format!("sandbox {sandbox}: its network is shut, and cannot be opened: {error}")
+            }
+        };
+        self.starts.leave().into_iter().map(line).collect()
     }
 }
 
 impl Starting {
-    fn waits_for(&self, container: &str) -> bool {
-        self.note.waiting.iter().any(|waiting| waiting == container)
-    }
-
-    fn open(&self) {
-        if let Some(network) = &self.network {
-            // It fails for a network that is gone.
-            let _ = hold::open(network, TABLE);
-        }
+    fn open(&self) -> io::Result<()> {
+        self.network.as_ref().map_or(Ok(()), |network| hold::open(network, TABLE))
     }
 }
 
-impl Network {
-    /// Opens the network, if the process still has it.
-    fn find(&self) -> Option<File> {
-        let (found, file) = network_of(Pid::new(self.process)?).ok()?;
-        (found == *self).then_some(file)
+/// Returns the id that a word means: the whole id, or the only one that begins with it.
+fn meant<'a>(ids: impl Iterator<Item = &'a String>, word: &str) -> Option<&'a String> {
+    let mut found = ids.filter(|id| !word.is_empty() && id.starts_with(word));
+    let first = found.next()?;
+    if first == word {
+        return Some(first);
+    }
+    match found.next() {
+        None => Some(first),
+        Some(next) if next == word => Some(next),
+        Some(_) => found.find(|id| *id == word),
     }
 }
 
-fn network_of(process: Pid) -> io::Result<(Network, File)> {
-    let file = File::open(format!("/proc/{process}/ns/net"))?;
-    let found = file.metadata()?;
-    if fs::metadata("/proc/self/ns/net").is_ok_and(|own| own.ino() == found.ino()) {
-        return Err(io::Error::other("it is the network of this process, which must stay open"));
-    }
-    let network = Network { process: process.as_raw(), device: found.dev(), inode: found.ino() };
-    Ok((network, file))
+fn cannot_shut(error: io::Error) -> Refusal {
+    Refusal::state(format!(
+        "the network of the pod cannot be shut while its containers start, and their connections \
+         would be lost: {error}"
+    ))
 }
 
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// Returns another number each time.
-fn number() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn name(sandbox: &str) -> String {
@@ -296,5 +450,11 @@ const TABLE: &str = "criu_cri_shut";
 /// Version of the form of these notes.
 const VERSION: u32 = 1;
 
-const CANNOT_SHUT: &str = "the network of the pod cannot be shut while its containers start, and \
-                           their connections would be lost";
+/// Time between two tries to open a network.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// CRIU's log in a bundle of containerd's.
+const LOG: &str = "work/restore.log";
+
+#[cfg(test)]
+mod tests;

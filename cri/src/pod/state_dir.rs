@@ -11,12 +11,12 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A directory of notes, which belongs to one proxy at a time.
+/// A directory of notes, which belongs to one proxy at a time, or of files that several have.
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
-    /// Held as long as the proxy lives.
-    _lock: Flock<File>,
+    /// Held as long as the proxy lives. `None` for a directory of several.
+    _lock: Option<Flock<File>>,
 }
 
 impl StateDir {
@@ -25,13 +25,7 @@ impl StateDir {
     /// # Errors
     /// If the directory belongs to somebody else or is open to others, or another proxy uses it.
     pub(super) fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        DirBuilder::new().mode(0o700).recursive(true).create(&path)?;
-        let found = fs::symlink_metadata(&path)?;
-        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-            let why = "not a directory that belongs to this user alone, with mode 0700";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
+        let Self { path, .. } = Self::shared(path)?;
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -46,7 +40,36 @@ impl StateDir {
                     error => error.into(),
                 },
             )?;
-        Ok(Self { path, _lock: lock })
+        let directory = Self { path, _lock: Some(lock) };
+        directory.clear()?;
+        Ok(directory)
+    }
+
+    /// Opens a directory that other proxies of this user may use, too, or makes it.
+    ///
+    /// # Errors
+    /// If the directory belongs to somebody else or is open to others.
+    pub(super) fn shared(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        DirBuilder::new().mode(0o700).recursive(true).create(&path)?;
+        let found = fs::symlink_metadata(&path)?;
+        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+            let why = "not a directory that belongs to this user alone, with mode 0700";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(Self { path, _lock: None })
+    }
+
+    /// Removes what an earlier proxy has not written to its end.
+    fn clear(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with('.') && name.ends_with(NEW) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a note, which is on the disk when this returns.
@@ -56,7 +79,7 @@ impl StateDir {
 
     /// Writes a file, which is on the disk when this returns.
     pub(super) fn write_bytes(&self, note: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.path.join(format!(".{note}.new"));
+        let new = self.path.join(format!(".{note}{NEW}"));
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -142,6 +165,9 @@ const MAX_NOTE: u64 = 1 << 20;
 
 /// End of the names of notes.
 const NOTE: &str = ".json";
+
+/// End of the names of files that are being written.
+const NEW: &str = ".new";
 
 /// Name of the file that a proxy locks.
 const LOCK: &str = "lock";

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use prost::Message;
 use prost::bytes::Bytes;
+use tokio::time::sleep;
 use tonic::Status;
 
 use super::call::Passed;
@@ -52,6 +53,8 @@ pub struct Call {
     pub(super) message: Bytes,
     pub(super) deadline: Option<Instant>,
     pub(super) stop: Stop,
+    /// Time that the engine has after the reason to stop.
+    pub(super) grace: Duration,
     pub(super) upstream: Upstream,
 }
 
@@ -91,13 +94,40 @@ impl Call {
     }
 
     /// Passes the call on to the engine, with its headers and its message as they came. Returns the
-    /// engine's whole answer, which may be a refusal.
+    /// engine's whole answer, which may be a refusal. The call is reset if the engine has not
+    /// answered when [`stop`](Self::stop) has told a reason and the proxy's grace is over.
     ///
     /// # Errors
-    /// `UNAVAILABLE` if the engine cannot be reached or its connection ends, and
-    /// `RESOURCE_EXHAUSTED` for an answer above [`MAX_MESSAGE`].
+    /// `UNAVAILABLE` if the engine cannot be reached, its connection ends or the call was reset,
+    /// and `RESOURCE_EXHAUSTED` for an answer above [`MAX_MESSAGE`].
     pub async fn pass(&self) -> Result<Passed, Status> {
-        self.upstream.ask(&self.method, &self.metadata, &self.message).await
+        self.pass_bytes(&self.message).await
+    }
+
+    /// Passes the call on with another message in place of the client's, as [`pass`](Self::pass)
+    /// does.
+    ///
+    /// # Errors
+    /// Those of [`pass`](Self::pass).
+    pub async fn pass_with(&self, message: &impl Message) -> Result<Passed, Status> {
+        self.pass_bytes(&message.encode_to_vec()).await
+    }
+
+    async fn pass_bytes(&self, message: &[u8]) -> Result<Passed, Status> {
+        let asked = self.upstream.ask(&self.method, &self.metadata, message);
+        let over = async {
+            let why = self.stop.wait().await;
+            sleep(self.grace).await;
+            why
+        };
+        tokio::select! {
+            biased;
+            passed = asked => passed,
+            why = over => {
+                let text = format!("{why}; the engine may have executed the call");
+                Err(Status::unavailable(text))
+            }
+        }
     }
 }
 

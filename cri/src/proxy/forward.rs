@@ -1,7 +1,7 @@
 //! A call: passed on, or answered.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -28,6 +28,8 @@ pub(super) struct Desk {
     pub(super) answer: Option<Arc<dyn Answer>>,
     pub(super) phases: Phases,
     pub(super) calls: Count,
+    /// Time that calls have to end when the proxy ends.
+    pub(super) grace: Duration,
     /// Answers that go on, also without a client.
     pub(super) answers: Count,
 }
@@ -121,7 +123,8 @@ impl Desk {
         }
         let (sender, stop) = Stop::pair();
         let upstream = self.upstream.clone();
-        let call = Call { method, metadata: head.headers, message, deadline, stop, upstream };
+        let (metadata, grace) = (head.headers, self.grace);
+        let call = Call { method, metadata, message, deadline, stop, grace, upstream };
         let (answer, goes_on) = (Arc::clone(answer), self.answers.one());
         // A task of its own: a client that goes away does not stop it in the middle.
         let answered = tokio::spawn(async move {

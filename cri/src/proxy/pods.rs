@@ -34,8 +34,9 @@ impl PodAnswer {
         let saved = self.pods.checkpoint(request, call.deadline(), &cancel).await;
         watched.abort();
         match saved {
-            Ok(()) => {
+            Ok(notes) => {
                 (self.tell)(&format!("saved the pod of the sandbox {id} in {to}"));
+                notes.iter().for_each(|note| (self.tell)(note));
                 Ok(Reply::of(&CheckpointPodResponse {}))
             }
             Err(refusal) => {
@@ -67,17 +68,37 @@ impl PodAnswer {
     }
 
     async fn start(&self, call: Call) -> Result<Reply, Status> {
-        let StartContainerRequest { container_id: id } = call.read()?;
+        let StartContainerRequest { container_id: word } = call.read()?;
+        let id = self.pods.container(&word).await;
         let container = id.clone();
         let begun = self.blocking(move |pods| pods.starting(&container)).await?;
-        if let Err(refusal) = begun {
-            (self.tell)(&format!("the container {id} was not started: {refusal}"));
-            return Err(status(&refusal));
-        }
+        let log = match begun {
+            Ok(log) => log,
+            Err(refusal) => {
+                (self.tell)(&format!("the container {id} was not started: {refusal}"));
+                return Err(status(&refusal));
+            }
+        };
         // An engine that is not there has started nothing, and may be asked again.
-        let passed = call.pass().await?;
-        self.blocking(move |pods| pods.started(&id)).await?;
-        Ok(Reply::Passed(passed))
+        let passed = if id == word {
+            call.pass().await?
+        } else {
+            // containerd restores no container whose id is cut short.
+            call.pass_with(&StartContainerRequest { container_id: id.clone() }).await?
+        };
+        let container = id.clone();
+        let is_refused = passed.refusal().is_some();
+        let news = if is_refused { Pods::not_started } else { Pods::started };
+        self.blocking(move |pods| news(pods, &container)).await?;
+        let (Some(refused), Some(log)) = (passed.refusal(), log) else {
+            return Ok(Reply::Passed(passed));
+        };
+        let Some(cause) = self.blocking(move |_| log.cause()).await? else {
+            return Ok(Reply::Passed(passed));
+        };
+        (self.tell)(&format!("the container {id} was not restored: {cause}"));
+        let text = format!("{}: {cause}", refused.message());
+        Err(Status::new(refused.code(), text.chars().take(MAX_TEXT).collect::<String>()))
     }
 
     /// Passes a call on, and then looks at what it has ended.

@@ -49,8 +49,8 @@ impl Proxy {
         Self { answer: Some(answer), ..self }
     }
 
-    /// Sets the time that calls have to end when the proxy ends; 10 s by default. Answers of an
-    /// [`Answer`] have no limit, but are told to come to an end.
+    /// Sets the time that calls have to end when the proxy ends; 10 s by default. An
+    /// [`Answer`] is told to come to an end, and its calls to the engine have this time, too.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
@@ -75,6 +75,7 @@ impl Proxy {
             answer: self.answer,
             phases: phases.clone(),
             calls: Count::new(),
+            grace: self.grace,
             answers: Count::new(),
         });
         let (clients, open) = (Arc::new(Clients::default()), Count::new());

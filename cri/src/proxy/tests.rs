@@ -24,7 +24,7 @@ impl Answer for Own {
     fn part(&self, method: &str) -> Option<Part> {
         match method.strip_prefix("/test.Engine/")? {
             "Own" | "Wait" | "Echo" => Some(Part::Instead),
-            "Refuse" | "Large" => Some(Part::Around),
+            "Refuse" | "Large" | "Sleep" => Some(Part::Around),
             _ => None,
         }
     }
@@ -60,7 +60,7 @@ impl Scene {
         let engine = OutsideEngine::start(&folder.join("engine.sock"));
         let listening = Listening::bind(&folder.join("cri.sock")).unwrap();
         let own = Arc::new(Own::default());
-        let proxy = Proxy::new(folder.join("engine.sock")).answer(own.clone());
+        let proxy = Proxy::new(folder.join("engine.sock")).answer(own.clone()).grace(GRACE);
         let (end, ended) = oneshot::channel();
         let proxy = thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -129,3 +129,26 @@ fn an_answer_is_told_when_nobody_waits_and_comes_to_its_end() {
     let ended = scene.own.ended.lock().unwrap();
     assert!(matches!(ended[..], [Why::Deadline | Why::Gone, Why::Gone, Why::Ending]), "{ended:?}");
 }
+
+/// A call that an answer has passed on to an engine which does not answer.
+#[test]
+fn an_engine_that_does_not_answer_holds_up_no_end() {
+    let mut scene = Scene::lay();
+    let mut client = scene.client();
+    client.call("/test.Engine/Own", json!("")).done();
+    let sleeps = client.begin("/test.Engine/Sleep", json!(SIXTY), &Asked::default());
+    thread::sleep(Duration::from_millis(300));
+    scene.end.take().unwrap().send(()).unwrap();
+    let outcome = client.wait(sleeps);
+    assert_eq!(outcome.code(), "UNAVAILABLE", "{}", outcome.text());
+    assert!(outcome.text().contains("the proxy ends"), "{}", outcome.text());
+    let proxy = scene.proxy.take().unwrap();
+    assert!(soon(|| proxy.is_finished()));
+    proxy.join().unwrap();
+}
+
+/// Time that calls have to end when the proxy ends.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// `60` in base64 digits.
+const SIXTY: &str = "NjA=";

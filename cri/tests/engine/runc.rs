@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use criu_archive::record::{Host, State};
@@ -199,6 +201,42 @@ fn refused(bed: &Bed) {
     let error = checkpoint(&Control { moments: &noted, cancel, ..Control::default() });
     assert!(matches!(error, EngineError::Cancelled), "{error}");
     runs_on("cancelled");
+
+    // A session of exec begins after the first look. CRIU would not save it.
+    let mut command = bed.runtime.command("exec");
+    command.args(["--detach", "log", "/bin/sleep", "1000"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let command = Mutex::new(command);
+    let exec = || {
+        assert!(command.lock().unwrap().status().unwrap().success());
+        Ok(())
+    };
+    let begun = Noted::at("freezing", &exec);
+    let error = checkpoint(&Control { moments: &begun, ..Control::default() });
+    assert_eq!(begun.names(), ["freezing"]);
+    let session = of_session(&error);
+    runs_on("exec, seen when all stand still");
+    let running = Noted::default();
+    let error = checkpoint(&Control { moments: &running, ..Control::default() });
+    assert_eq!(of_session(&error), session);
+    assert!(running.names().is_empty());
+    kill(session);
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(session.as_raw()), None);
+    engine.checkpoint(&pod.subject, &to, &options, &Control::default()).unwrap();
+    assert_eq!(names(&to), ["log", "other", "web"]);
+}
+
+/// The process of an exec session in the container `log` that an error is about.
+#[track_caller]
+fn of_session(error: &EngineError) -> Pid {
+    match error {
+        EngineError::Beside { name, processes } if name == "log" && processes.len() == 1 => {
+            let text = format!("container log: the processes {} (", processes[0].0);
+            assert!(error.to_string().starts_with(&text), "{error}");
+            processes[0].0
+        }
+        error => panic!("{error}"),
+    }
 }
 
 fn kill(pid: Pid) {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod begun;
 mod checkpoint;
 mod kill;
 mod restore;
@@ -25,7 +26,7 @@ pub type Case = criu_lab::containers::Case<Pid, Criu>;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let suite = Suite {
-        tests: [checkpoint::TESTS, restore::TESTS, kill::TESTS].concat(),
+        tests: [checkpoint::TESTS, restore::TESTS, kill::TESTS, begun::TESTS].concat(),
         criu: |path| Criu::at(path),
         version: |criu| criu.version().map_err(|error| error.to_string()),
     };
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
         Some(code) => code,
         None => {
             let rest: Vec<&str> = words[2..].iter().map(String::as_str).collect();
+            if words[1] == RESTORER {
+                return begun::restorer(&rest);
+            }
             assert_eq!(words[1], "--own-saver", "there is no other word");
             kill::saver(&rest)
         }
@@ -43,3 +47,6 @@ fn main() -> ExitCode {
 pub const fn case(name: &'static str, test: fn(&Bed)) -> Case {
     Case { name, test, runtimes: &["runc"], newest_only: true }
 }
+
+/// The word that makes this program restore a pod.
+pub const RESTORER: &str = "--own-restorer";

@@ -1,14 +1,16 @@
 //! Pods that come back in new sandboxes.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criu_archive::UNWATCHED;
 use criu_archive::record::{Holder, Host, Record};
 use criu_cri::Code;
 use criu_cri::pod::{Pods, Refusal, Restored};
 use criu_cri::proto::{ContainerConfig, ContainerState, Device, Kept, RestorePodRequest};
+use criu_lab::soon;
 use criu_rs::Cancel;
 
 use crate::scene::{ENOUGH, Pod, Scene, TALKERS, names};
@@ -75,23 +77,73 @@ fn comes_back(bed: &Bed) {
     let pods = scene.pods();
     assert!(pods.recover().is_empty());
     assert!(pods.is_starting() && is_shut(&network));
-    start(&scene, &pods, b);
+    // Engines take the beginning of an id for the id.
+    start(&scene, &pods, &b[..16]);
     assert!(!is_shut(&network) && !pods.is_starting());
     assert!(scene.notes().is_empty(), "{:?}", scene.notes());
     scene.goes_on(&pod, counted);
     scene.remove(&pod);
 
-    // The connections are not wanted, and one container is not started.
     fs::rename(&aside, &to).unwrap();
+    drop(pods);
+    for_a_time(&scene, &request);
+
+    // The connections are not wanted, and one container is not started.
+    let pods = scene.pods();
     request.options.insert("tcp".into(), "close".into());
     let config = scene.pod_config("closed");
     request.config = Some(config.clone());
     let restored = restore(&scene, &pods, request).unwrap();
     let pod = restored_pod(&restored, config);
     start(&scene, &pods, &pod.containers[0].1);
-    pods.ended(&pod.id);
-    assert!(!pods.is_starting() && scene.notes().is_empty());
+    assert!(scene.wait(pods.tidy()).is_empty() && pods.is_starting());
+    // Somebody else removes the pod, without a word to the proxy.
     scene.remove(&pod);
+    assert_eq!(scene.wait(pods.tidy()).len(), 1);
+    assert!(!pods.is_starting() && scene.notes().is_empty());
+}
+
+/// A network is shut for a time only, whatever becomes of the proxy and of the containers. The notes
+/// of this proxy are in another directory than those of the one that has saved the pod.
+fn for_a_time(scene: &Scene<'_>, request: &RestorePodRequest) {
+    let state = scene.bed.dir("other-state");
+    fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
+    let time = Duration::from_secs(2);
+    let proxy = || scene.pods_with(&state, time);
+    let notes = || names(&state).into_iter().filter(|name| name != "lock").collect::<Vec<_>>();
+    let pods = proxy();
+    let mut restored = Vec::new();
+    for name in ["first", "second"] {
+        let config = scene.pod_config(name);
+        let request = RestorePodRequest { config: Some(config.clone()), ..request.clone() };
+        restored.push(restored_pod(&restore(scene, &pods, request).unwrap(), config));
+    }
+    let [first, second] = &restored[..] else { panic!("two pods") };
+
+    // The proxy lives on.
+    let own = network(scene, &first.id);
+    start(scene, &pods, &first.containers[0].1);
+    assert!(is_shut(&own) && !is_shut(&network(scene, &second.id)));
+    assert!(soon(|| !is_shut(&own)));
+    // The other container is removed, and what was made for the pod goes.
+    let (_, never) = &first.containers[1];
+    scene.wait(scene.client.remove_container(never)).unwrap();
+    pods.started(never);
+    assert_eq!(notes(), [format!("restore-{}.json", second.id)]);
+    scene.remove(first);
+
+    // The proxy is killed. The other pod of the same checkpoint has the options that it needs.
+    let own = network(scene, &second.id);
+    start(scene, &pods, &second.containers[0].1);
+    drop(pods);
+    std::thread::sleep(time + Duration::from_secs(1));
+    assert!(is_shut(&own));
+    let pods = proxy();
+    assert!(pods.recover().is_empty());
+    assert!(soon(|| !is_shut(&own)));
+    pods.ended(&second.id);
+    assert!(notes().is_empty() && !pods.is_starting());
+    scene.remove(second);
 }
 
 /// Requests that make nothing.
@@ -206,9 +258,10 @@ fn restored_pod(restored: &Restored, config: Kept<criu_cri::proto::PodSandboxCon
 /// Starts a container as a proxy does.
 #[track_caller]
 fn start(scene: &Scene<'_>, pods: &Pods, id: &str) {
-    pods.starting(id).unwrap();
-    let started = scene.wait(scene.client.start_container(id));
-    pods.started(id);
+    let id = scene.wait(pods.container(id));
+    pods.starting(&id).unwrap();
+    let started = scene.wait(scene.client.start_container(&id));
+    pods.started(&id);
     started.unwrap();
 }
 

@@ -68,6 +68,14 @@ impl<'b> Scene<'b> {
         pods(&self.client, &self.bed.criu, self.state())
     }
 
+    /// The same with notes in another directory, and another time for which networks are shut.
+    pub fn pods_with(&self, state: &Path, shut: Duration) -> Pods {
+        let mut settings = settings(state.to_path_buf());
+        settings.shut = shut;
+        let tool: Arc<dyn Engine> = Arc::new(Criu::new(self.bed.criu.clone()));
+        Pods::new(self.client.clone(), tool, settings).unwrap()
+    }
+
     /// The directory of the notes.
     pub fn state(&self) -> PathBuf {
         self.bed.dir.join("state")
@@ -178,9 +186,17 @@ impl<'b> Scene<'b> {
         all.into_iter().min().unwrap()
     }
 
+    /// The first process of a container.
+    pub fn process(&self, container: &str) -> i32 {
+        let answer = self.wait(self.client.container(container, true)).unwrap();
+        let info: serde_json::Value = serde_json::from_str(&answer.info["info"]).unwrap();
+        info["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
     /// Removes a pod.
     pub fn remove(&self, pod: &Pod) {
-        self.wait(self.client.stop_sandbox(&pod.id)).unwrap();
+        // containerd cannot stop a container that ends by itself at this moment. A kubelet asks again.
+        assert!(soon(|| self.wait(self.client.stop_sandbox(&pod.id)).is_ok()));
         self.wait(self.client.remove_sandbox(&pod.id)).unwrap();
     }
 
@@ -192,7 +208,9 @@ impl<'b> Scene<'b> {
         time: Duration,
     ) -> Result<(), Refusal> {
         let cancel = Cancel::new().unwrap();
-        self.wait(pods.checkpoint(request, Some(Instant::now() + time), &cancel))
+        let notes = self.wait(pods.checkpoint(request, Some(Instant::now() + time), &cancel))?;
+        assert_eq!(notes, [""; 0]);
+        Ok(())
     }
 }
 
@@ -232,9 +250,13 @@ impl Pod {
 /// The checkpoints and restores of a client.
 pub fn pods(client: &Client, criu: &criu_rs::Criu, state: PathBuf) -> Pods {
     let tool: Arc<dyn Engine> = Arc::new(Criu::new(criu.clone()));
+    Pods::new(client.clone(), tool, settings(state)).unwrap()
+}
+
+fn settings(state: PathBuf) -> Settings {
     let mut settings = Settings::default();
     settings.state = state;
-    Pods::new(client.clone(), tool, settings).unwrap()
+    settings
 }
 
 /// The names in a directory.

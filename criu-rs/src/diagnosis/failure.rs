@@ -1,13 +1,16 @@
 //! The error for a failed operation, with everything that is known about it.
 
 use std::error::Error as StdError;
+use std::io::{BufReader, Read};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::{fmt, io};
 
 use super::cause::Cause;
+use super::find::{Asked, diagnose};
 use super::line::Line;
-use super::log::LogExcerpt;
+use super::log::{LogExcerpt, excerpt};
+use crate::bounds;
 use crate::value::Pid;
 
 /// An operation that CRIU refused, failed or died in.
@@ -104,6 +107,30 @@ impl Failure {
             seen,
             root: None,
         }
+    }
+
+    /// Reads the log of an operation that another program had CRIU do, such as a container's
+    /// restore by its runtime. The cause is the one that the log tells. Without an error in the log
+    /// there is neither a cause nor an [`excerpt`](Self::excerpt).
+    ///
+    /// `operation` is "dump" or "restore", `name` the name of the log for messages.
+    pub fn of_log(operation: &'static str, name: &str, log: impl Read) -> Self {
+        let found = excerpt(name, BufReader::new(log.take(bounds::LOG.get())), None);
+        let mut failure = Self {
+            operation,
+            end: End::Refused,
+            errno: None,
+            message: None,
+            exit: None,
+            output: String::new(),
+            log: Ok(found),
+            cause: None,
+            seen: None,
+            root: None,
+        };
+        // Runtimes give CRIU the root of the container.
+        diagnose(&mut failure, &Asked { has_root: true, ..Asked::default() });
+        failure
     }
 
     /// The most telling line of CRIU: from the log, else from its output, else from its answer.

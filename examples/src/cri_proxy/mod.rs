@@ -18,6 +18,7 @@ use criu_cri::pod::{Pods, Settings};
 use criu_cri::proxy::{Listening, PodAnswer, Proxy, check};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::confine::{self, Connects};
 use crate::descriptors;
@@ -124,6 +125,10 @@ impl CriProxy {
             let of = |kind| signal(kind).map_err(failed);
             (of(SignalKind::terminate())?, of(SignalKind::interrupt())?)
         };
+        if self.forward_only {
+            let _inside = runtime.enter();
+            self.leave_pods(output);
+        }
         if self.forward_only && !self.no_confine {
             let confined = confine::confine(&[], Connects::ToUnix);
             output.say(confined.missing().unwrap_or_else(|| confined.to_string()));
@@ -133,9 +138,15 @@ impl CriProxy {
         let told = output.clone();
         let proxy = Proxy::new(&self.engine).grace(Duration::from_secs(self.grace.into()));
         let mut proxy = proxy.tell(move |notice| told.say(one_line(&notice.to_string())));
+        let mut pods = None;
         if !self.forward_only {
             let _inside = runtime.enter();
-            proxy = proxy.answer(Arc::new(self.pods(output)?));
+            let own = self.pods(output)?;
+            let told = output.clone();
+            let answer = PodAnswer::new(own.clone(), move |line| told.say(one_line(line)));
+            proxy = proxy.answer(Arc::new(answer));
+            runtime.spawn(tidy(own.clone(), output.clone()));
+            pods = Some(own);
         }
         output.say(one_line(&format!(
             "listens on {}, for the engine at {}",
@@ -151,13 +162,17 @@ impl CriProxy {
             manager::tell("STOPPING=1");
         };
         let served = runtime.block_on(proxy.run(listening, end));
+        // Without this program nobody opens them.
+        for line in pods.iter().flat_map(Pods::leave) {
+            output.say(one_line(&line));
+        }
         served.map_err(|source| Fault::system(format!("listen on {}", path.display()), source))
     }
 }
 
 impl CriProxy {
-    /// Makes the answers about pods, once a pod that an earlier proxy has left frozen is thawed.
-    fn pods(&self, output: &Output) -> Result<PodAnswer, Fault> {
+    /// Opens the state directory, and thaws a pod that an earlier proxy has left frozen.
+    fn pods(&self, output: &Output) -> Result<Pods, Fault> {
         let failed = |error: &dyn std::fmt::Display| Fault::Failed(error.to_string());
         let criu = self.criu.as_ref().map_or_else(criu_rs::Criu::new, criu_rs::Criu::at);
         let client = Client::lazy(&self.engine).map_err(|error| failed(&error))?;
@@ -168,8 +183,29 @@ impl CriProxy {
         for recovered in pods.recover() {
             output.say(one_line(&recovered.to_string()));
         }
-        let told = output.clone();
-        Ok(PodAnswer::new(pods, move |line| told.say(one_line(line))))
+        Ok(pods)
+    }
+
+    /// Thaws a pod that an earlier proxy has left frozen, and opens networks that it has left shut:
+    /// this one has no part in their starts.
+    fn leave_pods(&self, output: &Output) {
+        if !self.state.exists() {
+            return;
+        }
+        match self.pods(output) {
+            Ok(pods) => pods.leave().iter().for_each(|line| output.say(one_line(line))),
+            Err(fault) => output.say(one_line(&format!("pods of an earlier proxy: {fault}"))),
+        }
+    }
+}
+
+/// Looks after what restores have left, from time to time.
+async fn tidy(pods: Pods, output: Output) {
+    loop {
+        for line in pods.tidy().await {
+            output.say(one_line(&line));
+        }
+        sleep(TIDY).await;
     }
 }
 
@@ -190,6 +226,9 @@ fn socket(text: &str) -> Result<PathBuf, String> {
     socket_path(text).ok_or_else(|| "expected an absolute path".into())
 }
 
+/// Time between two looks at what restores have left.
+const TIDY: Duration = Duration::from_secs(60);
+
 /// The name of the program.
 pub(crate) const NAME: &str = "criu-cri-proxy";
 
@@ -203,7 +242,8 @@ engine has been restarted. A call that was on its way then fails with UNAVAILABL
 again, because the engine may have executed it.
 
 After SIGTERM the proxy takes no more calls. It waits for --grace seconds for those that run, and
-cuts off the others with UNAVAILABLE. systemd can start it by its socket and is told when it is
+cuts off the others with UNAVAILABLE. The network of a restored pod that is shut while its containers
+start is opened then. systemd can start it by its socket and is told when it is
 ready. The log goes to standard error.
 
 CheckpointPod and RestorePod go to the engine first. The proxy answers them itself if the engine does

@@ -129,6 +129,16 @@ fn start(bed: &Bed, engine: &Containerd, folder: &Path) -> CriProxy {
     CriProxy::start(Path::new(PROGRAM), folder, &engine.socket(), &options)
 }
 
+/// Says whether a pod's cgroup is frozen.
+fn is_frozen(pod: &str) -> bool {
+    let state = |above: &str, file: &str| {
+        let path = Path::new("/sys/fs/cgroup").join(above).join("kubepods").join(pod).join(file);
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    let is_set = |above: &str| state(above, "cgroup.freeze").trim() == "1";
+    state("freezer", "freezer.state").trim() == "FROZEN" || is_set("unified") || is_set(".")
+}
+
 /// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no
 /// byte lost.
 fn moved(bed: &Bed) {
@@ -170,8 +180,9 @@ fn moved(bed: &Bed) {
     // A proxy that is killed while the pod is frozen: its start thaws the pod.
     let asked = Asked { timeout: Some(60.0), ..Asked::default() };
     let call = scene.client.begin("CheckpointPod", request.clone(), &asked);
-    assert!(soon(|| to.join(".criu-cri/a/inventory.img").exists()));
+    assert!(soon(|| to.join(".criu-cri/a/core-1.img").exists()));
     scene.kill();
+    assert!(soon(|| is_frozen("pod")), "the kill came too late");
     assert_eq!(scene.client.wait(call).code(), "UNAVAILABLE");
     let log = scene.up();
     assert!(log.contains("thawed, and the files removed"), "{log}");

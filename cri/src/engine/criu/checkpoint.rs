@@ -8,6 +8,7 @@ use criu_images::edit::{Edit, edit_directory, unmarked};
 use criu_rs::oci::{Cgroups, Container, ContainerDump};
 use criu_rs::{AfterDump, Pod};
 
+use super::beside::Looked;
 use super::options::{self, LAZY_MARKS};
 use super::told::Told;
 use crate::engine::control::{After, Control};
@@ -28,12 +29,14 @@ pub(super) fn checkpoint(
     what.check()?;
     control.left()?;
     let mut folders = Folders::default();
-    let (mut dumps, mut cgroups) = (Vec::new(), Vec::new());
+    let (mut dumps, mut cgroups, mut looked) = (Vec::new(), Vec::new(), Vec::new());
     for running in &what.containers {
         let folder = to.join(&running.name);
-        let (dump, freezer) = dump(running, &folder, options, control)
+        let (dump, look) = dump(running, &folder, options, control)
             .map_err(EngineError::container(&running.name))?;
-        cgroups.extend(freezer);
+        look.check()?;
+        cgroups.extend(look.checkpoint.freezer().map(Path::to_path_buf));
+        looked.push(look);
         folders.make(folder)?;
         dumps.push(dump);
     }
@@ -60,7 +63,7 @@ pub(super) fn checkpoint(
     if let Some(cancel) = control.cancel {
         pod = pod.cancel(cancel);
     }
-    let mut told = Told::new(control);
+    let mut told = Told::new(control, looked);
     let dumped = pod.dump(criu, &mut told).map_err(|error| told.reason(error))?;
     if options.is_on(LAZY_MARKS) {
         mark(&folders)?;
@@ -76,16 +79,15 @@ pub(super) fn checkpoint(
     Ok(saved.collect())
 }
 
-/// Returns the dump of a container, and the cgroup that it freezes.
+/// Returns the dump of a container, and the container for a look at its processes.
 fn dump(
     running: &Running,
     folder: &Path,
     options: &Options,
     control: &Control<'_>,
-) -> criu_rs::oci::Result<(ContainerDump<'static>, Option<PathBuf>)> {
+) -> criu_rs::oci::Result<(ContainerDump<'static>, Looked)> {
     let container = Container::open(&running.bundle)?.default_config_file(RUNC_CONFIG);
     let checkpoint = container.checkpoint(running.pid)?;
-    let freezer = checkpoint.freezer().map(Path::to_path_buf);
     let dump = checkpoint.dump(folder.to_path_buf()).after_dump(match control.after {
         After::Resume => AfterDump::LeaveRunning,
         After::Stop => AfterDump::Kill,
@@ -96,7 +98,8 @@ fn dump(
         let left = deadline.saturating_duration_since(Instant::now());
         dump = dump.grace((left / 10).min(GRACE));
     }
-    Ok((dump, freezer))
+    let looked = Looked { name: running.name.clone(), first: running.pid, checkpoint };
+    Ok((dump, looked))
 }
 
 /// Returns the directory of the pod's freezer, if the pod has a cgroup of its own.

@@ -1,5 +1,6 @@
 //! CRIU as an engine, for containers of runc and of those that do as it does.
 
+mod beside;
 mod checkpoint;
 mod options;
 mod restore;

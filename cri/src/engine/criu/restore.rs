@@ -49,7 +49,7 @@ pub(super) fn restore(
     if let Some(cancel) = control.cancel {
         pod = pod.cancel(cancel);
     }
-    let mut told = Told::new(control);
+    let mut told = Told::new(control, Vec::new());
     let restored = pod.restore(criu, &mut told).map_err(|error| told.reason(error))?;
     let restored = restored.containers.into_iter().zip(&into.containers);
     Ok(restored

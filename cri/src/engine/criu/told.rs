@@ -2,19 +2,22 @@
 
 use criu_rs::{HookResult, PodError, PodHooks};
 
+use super::beside::Looked;
 use crate::engine::control::Control;
 use crate::engine::error::EngineError;
 
 /// Hands the moments of a pod on. CRIU's own limit counts from its start only.
 pub(super) struct Told<'a> {
     control: &'a Control<'a>,
+    /// The containers of a checkpoint.
+    looked: Vec<Looked>,
     /// The reason, if the operation has to end.
     end: Option<EngineError>,
 }
 
 impl<'a> Told<'a> {
-    pub(super) fn new(control: &'a Control<'a>) -> Self {
-        Self { control, end: None }
+    pub(super) fn new(control: &'a Control<'a>, looked: Vec<Looked>) -> Self {
+        Self { control, looked, end: None }
     }
 
     /// Returns the reason why the operation did not come to its end.
@@ -23,7 +26,12 @@ impl<'a> Told<'a> {
     }
 
     fn go_on(&mut self) -> HookResult {
-        self.control.left().map(drop).map_err(|end| {
+        let left = self.control.left().map(drop);
+        self.ended(left)
+    }
+
+    fn ended(&mut self, result: Result<(), EngineError>) -> HookResult {
+        result.map_err(|end| {
             let why = end.to_string();
             self.end = Some(end);
             why.into()
@@ -33,6 +41,9 @@ impl<'a> Told<'a> {
 
 impl PodHooks for Told<'_> {
     fn frozen(&mut self) -> HookResult {
+        // A session may have begun since the first look. None begins now.
+        let alone = self.looked.iter().try_for_each(Looked::check);
+        self.ended(alone)?;
         self.control.moments.frozen()?;
         self.go_on()
     }

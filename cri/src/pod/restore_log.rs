@@ -1,0 +1,57 @@
+//! CRIU's log of a container that an engine restores.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use criu_rs::Failure;
+use nix::fcntl::OFlag;
+
+/// CRIU's log of a container that is being started.
+///
+/// The engine removes the log after a failure. So a thread opens it as soon as it is there, and
+/// ends with this value at the latest.
+#[derive(Debug)]
+pub struct RestoreLog {
+    /// Tells the thread that the start is over when it is dropped.
+    over: Sender<()>,
+    thread: JoinHandle<Option<File>>,
+}
+
+impl RestoreLog {
+    /// Begins to look for the log of a start that has not begun.
+    pub(super) fn watch(path: PathBuf) -> Self {
+        let (over, is_over) = mpsc::channel();
+        let look = move || loop {
+            if let Some(file) = open(&path) {
+                return Some(file);
+            }
+            if !matches!(is_over.recv_timeout(PAUSE), Err(RecvTimeoutError::Timeout)) {
+                return open(&path);
+            }
+        };
+        Self { over, thread: thread::spawn(look) }
+    }
+
+    /// Returns the reason for which CRIU did not restore the container: the cause, if it is a known
+    /// one, and the line of the log. `None` if there is no log, or no error in it. Blocks for a
+    /// moment.
+    pub fn cause(self) -> Option<String> {
+        drop(self.over);
+        let failure = Failure::of_log("restore", "restore.log", self.thread.join().ok()??);
+        failure.excerpt()?;
+        Some(failure.to_string())
+    }
+}
+
+fn open(path: &Path) -> Option<File> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
+}
+
+/// Time between two looks. A restore takes 50 ms or more.
+const PAUSE: Duration = Duration::from_millis(5);

@@ -31,6 +31,7 @@ pub use facts::{Fact, Facts};
 pub use options::{EngineOption, OptionError, Options, Phase, Values};
 pub use outcome::{Saved, Started};
 pub use runsc::Runsc;
+pub(crate) use subject::is_folder;
 pub use subject::{Place, Running, Sandbox, Subject, Target};
 
 /// A tool that saves the containers of a sandbox and restores them.

@@ -12,7 +12,6 @@ use criu_rs::Cancel;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::Pods;
 use super::begun::Begun;
 use super::compare::{Configs, paired};
 use super::criu_options::{CRIU_CONFIG, CriuOptions, Way};
@@ -20,6 +19,7 @@ use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
 use super::refusal::{Refusal, cancelled, go_on};
 use super::starts::NewPod;
 use super::state_dir::is_clean;
+use super::{Pods, RUNC};
 use crate::client::Client;
 use crate::engine::{Options, Phase};
 use crate::error::{Code, Error, ErrorKind};
@@ -374,9 +374,6 @@ fn in_time(deadline: Instant) -> Result<(), Refusal> {
     }
     Err(Refusal::new(Code::DeadlineExceeded, "the time for the restore is over"))
 }
-
-/// The runtime whose containers are restored.
-const RUNC: &str = "io.containerd.runc.v2";
 
 /// Longest part of the caller's time that is kept for removing what was made.
 const TIME_TO_UNDO: Duration = Duration::from_secs(5);

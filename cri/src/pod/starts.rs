@@ -6,18 +6,18 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::Pods;
 use super::criu_options::OptionsFile;
 use super::keeper::Keeper;
 use super::network::Network;
 use super::refusal::Refusal;
 use super::restore_log::RestoreLog;
 use super::state_dir::{StateDir, is_clean, is_id, note};
+use super::{Pods, now};
 use crate::error::Code;
 use crate::hold;
 
@@ -340,11 +340,11 @@ impl Held {
     }
 }
 
-/// News of restored containers, told by whoever passes calls on to the engine. Containers and
+/// The calls about restored containers that a proxy passes on to the engine. Containers and
 /// sandboxes are named as in the calls: an engine also takes the beginning of an id.
 impl Pods {
-    /// Says whether there are restored containers that do not run yet. Without any, the other
-    /// methods have nothing to do. Never blocks.
+    /// Returns true if a restored container does not run yet. Otherwise the other methods have no
+    /// work. Never blocks.
     pub fn is_starting(&self) -> bool {
         self.starts.held.count.load(Ordering::SeqCst) > 0
     }
@@ -431,10 +431,6 @@ fn cannot_shut(error: io::Error) -> Refusal {
         "the network of the pod cannot be shut while its containers start, and their connections \
          would be lost: {error}"
     ))
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn name(sandbox: &str) -> String {

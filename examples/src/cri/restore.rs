@@ -302,8 +302,8 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Makes the directory for the pod's logs, as a kubelet does. Adds the directories that are new, the
-/// lowest first.
+/// Makes the directory for the pod's logs, as a kubelet does. Adds the directories that are new,
+/// the lowest first.
 fn make_logs(pod: &Kept<PodSandboxConfig>, new: &mut Vec<PathBuf>) -> Result<(), Fault> {
     let config = pod.read().map_err(|error| Fault::Failed(format!("the pod: {error}")))?;
     let path = Path::new(&config.log_directory);

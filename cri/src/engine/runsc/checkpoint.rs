@@ -128,8 +128,8 @@ impl Paused<'_> {
         self.call("resume")
     }
 
-    /// Pauses or resumes the sandbox. The caller's limits do not hold here: runsc notes a pause when
-    /// the sandbox is paused already, and resumes no sandbox without the note.
+    /// Pauses or resumes the sandbox. The caller's limits do not hold here: runsc notes a pause
+    /// when the sandbox is paused already, and resumes no sandbox without the note.
     fn call(&self, word: &str) -> Result<(), EngineError> {
         let deadline = Instant::now().checked_add(THAW_TIME);
         let control = Control { deadline, ..Control::default() };
@@ -143,6 +143,6 @@ impl Drop for Paused<'_> {
     }
 }
 
-/// Time for a pause, and for the end of a checkpoint that was interrupted. The sandbox itself writes
-/// the files, and takes no command before it has written them.
+/// Time for a pause, and for the end of a checkpoint that was interrupted. The sandbox itself
+/// writes the files, and takes no command before it has written them.
 const THAW_TIME: Duration = Duration::from_secs(60);

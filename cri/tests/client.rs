@@ -4,12 +4,13 @@
 
 use std::future::pending;
 use std::io::ErrorKind as Io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use criu_cri::client::{Client, MAX_MESSAGE};
 use criu_cri::proto::CheckpointPodRequest;
 use criu_cri::{Code, ErrorKind};
+use criu_lab::place::Short;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame};
@@ -21,24 +22,15 @@ use tokio::net::UnixListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A directory that goes with the test, and a socket in it.
-struct Place(PathBuf);
+struct Place(Short);
 
 impl Place {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("client-{name}"));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(Short::folder())
     }
 
     fn socket(&self) -> PathBuf {
         self.0.join("s")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -85,7 +77,7 @@ const HANGS: i32 = 99;
 
 #[tokio::test]
 async fn a_socket_without_a_server_is_told_apart() {
-    let place = Place::new("nobody");
+    let place = Place::new();
     let error = Client::connect(place.socket()).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Connect(e) if e.kind() == Io::NotFound), "{error}");
     assert!(error.to_string().contains("client-nobody/s: connect: cannot connect"), "{error}");
@@ -98,7 +90,7 @@ async fn a_socket_without_a_server_is_told_apart() {
 
 #[tokio::test]
 async fn a_deadline_ends_a_call_and_the_server_is_told() {
-    let place = Place::new("deadline");
+    let place = Place::new();
     serve(&place, |path, limit| {
         assert_eq!(path, "/runtime.v1.RuntimeService/CheckpointPod");
         assert!(limit.is_some_and(|limit| limit.starts_with("300") && limit.ends_with('u')));
@@ -134,7 +126,7 @@ async fn calls_until_a_time_share_what_is_left() {
 
 #[tokio::test]
 async fn a_server_that_does_not_speak_is_waited_for_no_longer() {
-    let place = Place::new("silent");
+    let place = Place::new();
     let listener = UnixListener::bind(place.socket()).unwrap();
     let client = Client::connect(place.socket()).await.unwrap();
     let client = client.within(Duration::from_millis(200));
@@ -145,7 +137,7 @@ async fn a_server_that_does_not_speak_is_waited_for_no_longer() {
 
 #[tokio::test]
 async fn refusals_keep_code_and_message() {
-    let place = Place::new("refusals");
+    let place = Place::new();
     serve(&place, |path, _| {
         let code = if path.ends_with("/CheckpointPod") { 12 } else { 5 };
         Answer { bytes: Vec::new(), code, message: "no such thing" }
@@ -161,7 +153,7 @@ async fn refusals_keep_code_and_message() {
 
 #[tokio::test]
 async fn an_answer_beyond_the_limit_is_refused() {
-    let place = Place::new("large");
+    let place = Place::new();
     serve(&place, |path, _| {
         let more = if path.ends_with("/Version") { 0 } else { 1 };
         // A string fills the message up to the limit, with 5 bytes before it.
@@ -178,7 +170,7 @@ async fn an_answer_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_was_started_again_is_called() {
-    let place = Place::new("again");
+    let place = Place::new();
     let answer = |_: &str, _: Option<&str>| Answer { bytes: Vec::new(), code: 0, message: "" };
     let server = serve(&place, answer);
     let client = Client::connect(place.socket()).await.unwrap();
@@ -194,7 +186,7 @@ async fn a_server_that_was_started_again_is_called() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_grpc_breaks_the_call_alone() {
-    let place = Place::new("garbage");
+    let place = Place::new();
     let listener = UnixListener::bind(place.socket()).unwrap();
     tokio::spawn(async move {
         // The first connection is the one that asks if somebody is there.

@@ -122,8 +122,8 @@ impl Pods {
         let _ = self.state.remove(&begun.file());
     }
 
-    /// Removes the note of a restore whose sandbox was removed. Leaves it to [`tidy`](Self::tidy) if
-    /// that did not succeed, or the sandbox may still come. Blocks.
+    /// Removes the note of a restore whose sandbox was removed. Leaves it to [`tidy`](Self::tidy)
+    /// if that did not succeed, or the sandbox may still come. Blocks.
     pub(super) fn undone(
         &self,
         begun: Begun,

@@ -40,8 +40,8 @@ pub struct Recovered {
 
 impl Pods {
     /// Finishes what a killed program has left: thaws pods, removes files of checkpoints that are
-    /// not complete, and holds on to networks of pods that are being restored. Sandboxes of restores
-    /// that were not finished are left to [`tidy`](Self::tidy), which asks the engine.
+    /// not complete, and holds on to networks of pods that are being restored. Sandboxes of
+    /// restores that were not finished are left to [`tidy`](Self::tidy), which asks the engine.
     ///
     /// Blocks until the criu processes of that program have ended.
     pub fn recover(&self) -> Vec<Recovered> {

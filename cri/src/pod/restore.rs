@@ -378,7 +378,8 @@ fn in_time(deadline: Instant) -> Result<(), Refusal> {
 /// Longest part of the caller's time that is kept for removing what was made.
 const TIME_TO_UNDO: Duration = Duration::from_secs(5);
 
-/// Time for removing what was made, also after the caller's time. A container may take long to stop.
+/// Time for removing what was made, also after the caller's time. A container may take long to
+/// stop.
 const TIME_TO_REMOVE: Duration = Duration::from_secs(30);
 
 /// Time for the engine to tell the id of a sandbox after the operation was cancelled.

@@ -42,8 +42,13 @@ impl RestoreLog {
     pub fn cause(self) -> Option<String> {
         drop(self.over);
         let failure = Failure::of_log("restore", "restore.log", self.thread.join().ok()??);
-        failure.excerpt()?;
-        Some(failure.to_string())
+        let said = &failure.excerpt()?.error;
+        // The hints of causes are for users of the library.
+        Some(match (failure.cause, &failure.seen) {
+            (Some(cause), Some(seen)) => format!("{cause} ({seen}); criu said: {said}"),
+            (Some(cause), None) => format!("{cause}; criu said: {said}"),
+            (None, _) => format!("criu said: {said}"),
+        })
     }
 }
 
@@ -55,3 +60,38 @@ fn open(path: &Path) -> Option<File> {
 
 /// Time between two looks. A restore takes 50 ms or more.
 const PAUSE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use criu_lab::scratch;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_removed_tells_the_cause() {
+        let path = scratch("restore-log").join("restore.log");
+        let log = RestoreLog::watch(path.clone());
+        let line = "(00.114658)      1: Error (criu/files-reg.c:2175): File payload has bad size 6 \
+                    (expect 5)";
+        let new = path.with_extension("new");
+        fs::write(&new, format!("(00.000001) Version: 4.3\n{line}\n")).expect("a log");
+        fs::rename(new, &path).expect("a log");
+        assert!(criu_lab::soon(|| log.thread.is_finished()));
+        fs::remove_file(&path).expect("a log");
+        let cause = log.cause().expect("a cause");
+        assert_eq!(
+            cause,
+            format!("a file has changed since the dump (payload); criu said: {line}")
+        );
+        assert_eq!(RestoreLog::watch(path.clone()).cause(), None);
+
+        // No error, and no file.
+        fs::write(&path, "(00.000001) Version: 4.3\n").expect("a log");
+        assert_eq!(RestoreLog::watch(path.clone()).cause(), None);
+        fs::remove_file(&path).expect("a log");
+        std::os::unix::fs::symlink("/etc/passwd", &path).expect("a link");
+        assert_eq!(RestoreLog::watch(path).cause(), None);
+    }
+}

@@ -103,8 +103,8 @@ fn comes_back(bed: &Bed) {
     assert!(!pods.is_starting() && scene.notes().is_empty());
 }
 
-/// A network is shut for a time only, whatever becomes of the proxy and of the containers. The notes
-/// of this proxy are in another directory than those of the one that has saved the pod.
+/// A network is shut for a time only, whatever becomes of the proxy and of the containers. The
+/// notes of this proxy are in another directory than those of the one that has saved the pod.
 fn for_a_time(scene: &Scene<'_>, request: &RestorePodRequest) {
     let state = scene.bed.dir("other-state");
     fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
@@ -276,5 +276,5 @@ fn network(scene: &Scene<'_>, sandbox: &str) -> String {
 fn is_shut(network: &str) -> bool {
     let mut nft = Command::new("nsenter");
     let said = nft.arg(format!("--net={network}")).args(["nft", "list", "tables"]).output();
-    String::from_utf8(said.unwrap().stdout).unwrap().contains("criu_cri_shut")
+    String::from_utf8(said.unwrap().stdout).unwrap().contains("table inet criu_cri_shut")
 }

@@ -195,7 +195,8 @@ impl<'b> Scene<'b> {
 
     /// Removes a pod.
     pub fn remove(&self, pod: &Pod) {
-        // containerd cannot stop a container that ends by itself at this moment. A kubelet asks again.
+        // containerd cannot stop a container that ends by itself at this moment. A kubelet asks
+        // again.
         assert!(soon(|| self.wait(self.client.stop_sandbox(&pod.id)).is_ok()));
         self.wait(self.client.remove_sandbox(&pod.id)).unwrap();
     }

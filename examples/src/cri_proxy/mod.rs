@@ -196,6 +196,15 @@ impl CriProxy {
             Ok(pods) => pods.leave().iter().for_each(|line| output.say(one_line(line))),
             Err(fault) => output.say(one_line(&format!("pods of an earlier proxy: {fault}"))),
         }
+        // A thread that has ended is listed for a moment more, and a confinement counts the
+        // threads.
+        let is_alone = || fs::read_dir("/proc/self/task").is_ok_and(|all| all.count() == 1);
+        for _ in 0..100 {
+            if is_alone() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use criu_archive::UNWATCHED;
+use criu_archive::record::{self, Container, Holder, Host, Image, Record, Role, State, ToolKind};
 use criu_lab::engines::{Containerd, PodNetwork, Podman, Tool, finish};
 use criu_lab::registry::Registry;
 
@@ -36,6 +38,8 @@ fn exports(bed: &Bed) {
     for wanted in ["/bin/sh -c", "nc -l -p 7007"] {
         assert!(shown.contains(wanted), "{wanted}: {shown}");
     }
+
+    recorded(bed, &archive, &id, &image);
 
     // From a path.
     let ours = bed.dir.join("ours.tar");
@@ -70,6 +74,40 @@ fn exports(bed: &Bed) {
     let mode = podman.done(&["inspect", "--format", "{{.HostConfig.NetworkMode}}", "again"]);
     assert_eq!(mode.trim(), "host");
     podman.has_its_root("again");
+}
+
+/// A record is made of containerd's archive. The program shows and verifies both.
+fn recorded(bed: &Bed, archive: &Path, id: &str, image: &str) {
+    let folder = bed.dir("recorded");
+    let copy = folder.join("c.tar");
+    fs::copy(archive, &copy).unwrap();
+    let mut record = Record::new("test 1");
+    record.host = Some(Host::here());
+    let tool = record::Tool::new(ToolKind::Criu, &*bed.version);
+    let mut container = Container::new("c", id, tool);
+    container.image = Image::new(image, "");
+    let holder = Holder::open(&folder).unwrap();
+    let file = record::File::measured(&holder, "c.tar", Role::Archive, UNWATCHED).unwrap();
+    container.files.push(file);
+    record.containers.push(container);
+    record.order.push("c".into());
+    record.state = State::Complete;
+    record.write(&folder).unwrap();
+
+    let criu = format!("criu={}", text(bed.runtime.criu()));
+    let verify = ["pod", "verify", text(&folder), "--tool", &criu];
+    done(&verify);
+    let shown = done(&["pod", "inspect", text(&folder)]);
+    for wanted in ["c.tar", image, &bed.version] {
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
+    let mut bytes = fs::read(&copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&copy, bytes).unwrap();
+    let refused = program(&verify).failed();
+    assert!(refused.contains("c.tar: has the digest"), "{refused}");
+    fs::remove_dir_all(folder).unwrap();
 }
 
 /// A pod's own network is the new pod's in containerd, and an empty one in podman.

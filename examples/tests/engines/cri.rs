@@ -114,10 +114,8 @@ fn pod_moves(bed: &Bed) {
 /// Starts a proxy in front of an engine. Its notes are in `/run`, which each node has for itself.
 fn proxy(bed: &Bed, name: &str, mut command: Command, engine: &Path) -> CriProxy {
     let dir = bed.dir(name);
-    let (socket, log) = (dir.join("cri.sock"), dir.join("proxy.log"));
-    command.arg("--listen").arg(&socket).arg("--engine").arg(engine);
-    command.arg("--criu").arg(bed.runtime.criu());
-    CriProxy::run(command, socket, log)
+    command.arg("--engine").arg(engine).arg("--criu").arg(bed.runtime.criu());
+    CriProxy::start_by(command, &dir)
 }
 
 /// A container goes from one node to another through a registry, with one command each.

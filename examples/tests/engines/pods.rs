@@ -1,6 +1,7 @@
 //! Pods saved and restored over CRI through `criu-cri-proxy`, by a client of grpcio.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use criu_archive::UNWATCHED;
@@ -65,6 +66,12 @@ impl<'b> Scene<'b> {
         self.client = Outside::new(proxy.socket());
         self.proxy = Some(proxy);
         fs::read_to_string(&log).unwrap()[before..].to_owned()
+    }
+
+    /// The number of networks that proxies have opened because they end or have no part.
+    fn opened(&self) -> usize {
+        let log = fs::read_to_string(self.folder.join("proxy.log")).unwrap();
+        log.matches("its network is open now").count()
     }
 
     fn pod(&self, name: &str) -> Value {
@@ -139,6 +146,55 @@ fn is_frozen(pod: &str) -> bool {
     state("freezer", "freezer.state").trim() == "FROZEN" || is_set("unified") || is_set(".")
 }
 
+/// The program of the containers is another one now. The engine says only that CRIU has failed.
+fn fails(scene: &mut Scene<'_>, restore: &Value) {
+    let (payload, aside) = (scene.place.join("payload"), scene.place.join("aside"));
+    fs::rename(&payload, &aside).unwrap();
+    fs::copy(&aside, &payload).unwrap();
+    let mut other = fs::File::options().append(true).open(&payload).unwrap();
+    other.write_all(b"longer").unwrap();
+    drop(other);
+    let made = scene.ask("RestorePod", restore.clone());
+    let sandbox = json!({"podSandboxId": made.done()["podSandboxId"]});
+    let first = json!({"containerId": made.done()["restoredContainers"][0]["containerId"]});
+    let refused = scene.ask("StartContainer", first);
+    assert_ne!(refused.code(), "OK", "{refused:?}");
+    for wanted in ["criu failed", "has changed since the dump (payload)", "bad size"] {
+        assert!(refused.text().contains(wanted), "{wanted}: {refused:?}");
+    }
+    for method in ["StopPodSandbox", "RemovePodSandbox"] {
+        scene.ask(method, sandbox.clone()).done();
+    }
+    fs::rename(aside, payload).unwrap();
+}
+
+/// A network that is shut while containers start is opened when no proxy is there that opens it
+/// later.
+fn left(scene: &mut Scene<'_>, restore: &Value) {
+    let made = scene.ask("RestorePod", restore.clone());
+    let sandbox = json!({"podSandboxId": made.done()["podSandboxId"]});
+    // Engines take the beginning of an id for the id.
+    let id = made.done()["restoredContainers"][0]["containerId"].as_str().unwrap()[..16].to_owned();
+    scene.ask("StartContainer", json!({"containerId": id})).done();
+    // Another proxy has no part in starts.
+    scene.kill();
+    let (before, state) = (scene.opened(), scene.folder.join("state"));
+    let options = ["--forward-only", "--state", state.to_str().unwrap()];
+    let forward =
+        CriProxy::start(Path::new(PROGRAM), &scene.folder, &scene.engine.socket(), &options);
+    assert_eq!(scene.opened(), before + 1, "{}", forward.log());
+    assert!(forward.end().success());
+    // One that has a part ends.
+    scene.up();
+    assert_eq!(scene.opened(), before + 1);
+    assert!(scene.proxy.take().unwrap().end().success());
+    assert_eq!(scene.opened(), before + 2);
+    scene.up();
+    for method in ["StopPodSandbox", "RemovePodSandbox"] {
+        scene.ask(method, sandbox.clone()).done();
+    }
+}
+
 /// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no
 /// byte lost.
 fn moved(bed: &Bed) {
@@ -171,11 +227,32 @@ fn moved(bed: &Bed) {
     assert_eq!(refused.code(), "INVALID_ARGUMENT", "{refused:?}");
     let mut plain = request.clone();
     plain["options"] = json!({});
-    let refused = scene.ask("CheckpointPod", plain);
+    let refused = scene.ask("CheckpointPod", plain.clone());
     assert_eq!(refused.code(), "FAILED_PRECONDITION", "{refused:?}");
     assert!(refused.text().contains("onnected TCP socket"), "{refused:?}");
     assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
     scene.goes_on("pod", 0);
+
+    // A session of exec, whose process would not be saved.
+    let words = json!({"containerId": ids[0], "cmd": ["/bin/sleep", "2"]});
+    let session = scene.client.begin("ExecSync", words, &Asked::default());
+    let mut refused = None;
+    let is_seen = soon(|| {
+        // It does not begin at once. This checkpoint fails, too.
+        let outcome = scene.ask("CheckpointPod", plain.clone());
+        let seen = outcome.text().contains("(sleep) are in the container and not of its own");
+        refused = Some(outcome);
+        seen
+    });
+    let refused = refused.unwrap();
+    assert!(is_seen && refused.code() == "FAILED_PRECONDITION", "{refused:?}");
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+    scene.client.wait(session).done();
+    scene.goes_on("pod", 0);
+
+    // The memory that the containers share by name is the sandbox's, and is not saved.
+    let mark = json!({"containerId": ids[0], "cmd": ["/bin/sh", "-c", "echo 1 > /dev/shm/mark"]});
+    assert!(scene.ask("ExecSync", mark).done().get("exitCode").is_none_or(|code| code == 0));
 
     // A proxy that is killed while the pod is frozen: its start thaws the pod.
     let asked = Asked { timeout: Some(60.0), ..Asked::default() };
@@ -206,6 +283,8 @@ fn moved(bed: &Bed) {
     let restore = json!({
         "checkpointPath": to, "config": scene.pod("again"), "containerConfigs": containers,
     });
+    fails(&mut scene, &restore);
+    left(&mut scene, &restore);
     let made = scene.ask("RestorePod", restore);
     let pod = made.done()["podSandboxId"].as_str().unwrap().to_owned();
     let restored = made.done()["restoredContainers"].as_array().unwrap().clone();
@@ -225,6 +304,9 @@ fn moved(bed: &Bed) {
         }
     }
     scene.goes_on("again", counted);
+    let id = &restored[0]["containerId"];
+    let look = json!({"containerId": id, "cmd": ["/bin/cat", "/dev/shm/mark"]});
+    assert_eq!(scene.ask("ExecSync", look).done()["exitCode"], 1);
     for method in ["StopPodSandbox", "RemovePodSandbox"] {
         scene.ask(method, json!({"podSandboxId": pod})).done();
     }

@@ -45,7 +45,9 @@ impl Scene {
     /// A proxy in front of the engine.
     #[track_caller]
     pub fn proxy(&self, options: &[&str]) -> CriProxy {
-        CriProxy::start(Path::new(PROGRAM), self.folder.path(), &self.engine_socket(), options)
+        let state = self.folder.join("state");
+        let options = [&["--state", state.to_str().unwrap()], options].concat();
+        CriProxy::start(Path::new(PROGRAM), self.folder.path(), &self.engine_socket(), &options)
     }
 
     /// The command of a proxy, without options.
@@ -53,6 +55,7 @@ impl Scene {
         let mut command = Command::new(PROGRAM);
         command.arg("--listen").arg(self.folder.join("cri.sock"));
         command.arg("--engine").arg(self.engine_socket());
+        command.arg("--state").arg(self.folder.join("state"));
         command
     }
 }

@@ -99,6 +99,7 @@ fn a_service_manager_hands_over_the_socket() {
     let mut command = Command::new(python());
     command.args(["-c", code]).arg(&socket).arg(crate::PROGRAM);
     command.arg("--engine").arg(scene.engine_socket()).env("NOTIFY_SOCKET", &told);
+    command.arg("--state").arg(scene.folder.join("state"));
     let proxy = CriProxy::run(command, socket.clone(), log);
     let notice = || {
         let mut bytes = [0; 100];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::place::Short;
 use crate::wait::{soon, within};
 
 /// A running proxy. It is killed when the value is dropped.
@@ -16,6 +17,8 @@ pub struct CriProxy {
     child: Child,
     socket: PathBuf,
     log: PathBuf,
+    /// A short path of the socket's folder, if the folder's own may be long.
+    link: Option<Short>,
 }
 
 impl CriProxy {
@@ -26,10 +29,20 @@ impl CriProxy {
     /// Panics if the proxy does not listen. The message is its log.
     #[track_caller]
     pub fn start(program: &Path, dir: &Path, engine: &Path, options: &[&str]) -> Self {
-        let (socket, log) = (dir.join("cri.sock"), dir.join("proxy.log"));
         let mut command = Command::new(program);
-        command.arg("--listen").arg(&socket).arg("--engine").arg(engine).args(options);
-        Self::run(command, socket, log)
+        command.arg("--engine").arg(engine).args(options);
+        Self::start_by(command, dir)
+    }
+
+    /// Starts a proxy by a command, with its socket and log in a directory.
+    #[track_caller]
+    pub fn start_by(mut command: Command, dir: &Path) -> Self {
+        let link = Short::link(dir);
+        let socket = link.join("cri.sock");
+        command.arg("--listen").arg(&socket);
+        let mut proxy = Self::run(command, socket, dir.join("proxy.log"));
+        proxy.link = Some(link);
+        proxy
     }
 
     /// Starts a proxy by a command whose socket and log have these paths.
@@ -38,7 +51,7 @@ impl CriProxy {
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let before = fs::read_to_string(&log).unwrap().matches(LISTENS).count();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
-        let mut proxy = Self { child: child.unwrap(), socket, log };
+        let mut proxy = Self { child: child.unwrap(), socket, log, link: None };
         let is_up = soon(|| {
             proxy.log().matches(LISTENS).count() > before
                 || proxy.child.try_wait().unwrap().is_some()

@@ -33,6 +33,7 @@ pub use options::{EngineOption, OptionError, Options, Phase, Values};
 pub use outcome::{Saved, Started};
 pub use runsc::Runsc;
 pub use seen::{Seen, gpus};
+pub(crate) use subject::is_folder;
 pub use subject::{Place, Running, Sandbox, Subject, Target};
 
 /// A tool that saves the containers of a sandbox and restores them.
@@ -94,7 +95,7 @@ pub trait Engine: Send + Sync {
     /// When the files cannot be read, or are not those of this tool.
     fn inspect(&self, from: &Path) -> Result<Facts, EngineError>;
 
-    /// Compares a record with this machine and with the tool at hand. The list of what is known to
-    /// be wrong is empty if nothing is.
+    /// Compares a record with this machine and with the tool at hand. Returns the known problems of
+    /// a restore.
     fn verify(&self, record: &Record, host: &Host, from: &Path) -> Vec<Finding>;
 }

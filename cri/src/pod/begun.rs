@@ -2,14 +2,14 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Pods;
 use super::criu_options::OptionsFile;
 use super::refusal::Refusal;
 use super::state_dir::{is_id, note};
+use super::{Pods, now};
 use crate::client::Client;
 use crate::error::{Code, Error};
 use crate::proto::{Kept, PodSandboxConfig, PodSandboxState};
@@ -207,10 +207,6 @@ impl Pods {
         }
         lines
     }
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Annotation of a sandbox that is made for a restore. By it the sandbox is found after a kill.

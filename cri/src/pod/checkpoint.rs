@@ -10,7 +10,7 @@ use super::output::{OpenOutput, archive_name};
 use super::refusal::{Refusal, cancelled, go_on};
 use super::save::Job;
 use super::state_dir::is_id;
-use super::{Pods, Reserved, cgroups, parts};
+use super::{Pods, RUNC, Reserved, cgroups, parts};
 use crate::engine::{Options, Phase, Running, Sandbox, Subject};
 use crate::error::Code;
 use crate::proto::CheckpointPodRequest;
@@ -167,9 +167,6 @@ fn subject(
     }
     Ok(subject)
 }
-
-/// The runtime whose containers are saved.
-const RUNC: &str = "io.containerd.runc.v2";
 
 /// Longest part of the caller's time that is kept for undoing. A criu that does not answer takes
 /// three seconds to end.

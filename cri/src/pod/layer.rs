@@ -71,8 +71,8 @@ struct Row<'a> {
 
 /// Returns the topmost mount at a path.
 fn last_mount<'a>(text: &'a [u8], point: &Path) -> Option<Row<'a>> {
-    let rows = text.split(|byte| *byte == b'\n').filter_map(row);
-    rows.filter(|row| unescaped(row.point) == point).next_back()
+    let mut rows = text.split(|byte| *byte == b'\n').filter_map(row);
+    rows.rfind(|row| unescaped(row.point) == point)
 }
 
 fn row(line: &[u8]) -> Option<Row<'_>> {

@@ -43,7 +43,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use state_dir::StateDir;
 
@@ -152,3 +152,11 @@ impl Drop for Reserved {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.sandbox);
     }
 }
+
+/// Returns the time since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The runtime whose containers are saved and restored.
+const RUNC: &str = "io.containerd.runc.v2";

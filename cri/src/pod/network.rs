@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
 
-/// The network of a process, whatever the number of the process means later.
+/// The network namespace that a process had. Another process may have the number by now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Network {
     process: i32,

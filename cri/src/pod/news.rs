@@ -10,8 +10,8 @@ use super::restore_log::RestoreLog;
 /// News of restored containers, told by whoever passes calls on to the engine. Containers and
 /// sandboxes are named as in the calls: an engine also takes the beginning of an id.
 impl Pods {
-    /// Says whether there are restored containers that do not run yet. Without any, the other
-    /// methods have nothing to do. Never blocks.
+    /// Returns true if a restored container does not run yet. Otherwise the other methods have no
+    /// work. Never blocks.
     pub fn is_starting(&self) -> bool {
         !self.starts.is_empty()
     }

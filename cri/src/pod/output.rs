@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 use super::state_dir::is_clean;
+use crate::engine::is_folder;
 use crate::error::Code;
 
 /// The directory of a caller, and the names that a checkpoint gives to files there.
@@ -37,7 +38,7 @@ pub(super) struct OpenOutput {
 impl Output {
     /// Says whether the value makes sense: a value of a file may not.
     pub(super) fn is_sound(&self) -> bool {
-        is_clean(&self.path) && self.names.iter().all(|name| is_name(name))
+        is_clean(&self.path) && self.names.iter().all(|name| is_folder(name))
     }
 
     /// Removes everything that the checkpoint may have written. The directory stays. A directory
@@ -138,7 +139,7 @@ impl OpenOutput {
     /// Removes everything that the checkpoint may have written. The directory stays.
     pub(super) fn clear(&self) -> io::Result<()> {
         for name in self.output.names.iter().map(String::as_str).chain([WORK]) {
-            if !is_name(name) {
+            if !is_folder(name) {
                 return Err(io::Error::other("the name of a file in it leads elsewhere"));
             }
             let path = self.below().join(name);
@@ -191,19 +192,12 @@ fn is_no_directory(error: &io::Error) -> bool {
 
 /// Returns the name of a container's archive.
 pub(super) fn archive_name(container: &str) -> Result<String, Refusal> {
-    if !is_name(container) || container.starts_with('.') || container.len() > MAX_CONTAINER {
+    if !is_folder(container) || container.starts_with('.') || container.len() > MAX_CONTAINER {
         let shown: String = container.chars().take(MAX_CONTAINER).collect();
         let text = format!("the container `{}` has no name for a file", shown.escape_debug());
         return Err(Refusal::new(Code::FailedPrecondition, text));
     }
     Ok(format!("{container}.tar"))
-}
-
-/// Says whether a text is the name of one file.
-fn is_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    let is_normal = matches!(parts.next(), Some(std::path::Component::Normal(_)));
-    is_normal && parts.next().is_none() && !name.contains(['/', '\0'])
 }
 
 /// Folder for files in the making.

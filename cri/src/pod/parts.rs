@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use criu_archive::convert::Parts;
 use criu_archive::metadata::names::STATUS_DUMP;
@@ -16,12 +15,12 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Pods;
 use super::criu_options::CRIU_CONFIG;
 use super::facts::ContainerFacts;
 use super::output::{Work, archive_name};
 use super::refusal::Refusal;
 use super::save::{Job, archive_path};
+use super::{Pods, now};
 use crate::client::Client;
 use crate::engine::{Saved, Subject, gpus};
 use crate::error::Code;
@@ -101,8 +100,8 @@ pub(super) fn archives(
     Ok(())
 }
 
-/// Returns the status of a container, from which containerd takes the annotations of the restored
-/// one. `options` is the file of CRIU's options that these name.
+/// Returns the status of a container as JSON. containerd gives the annotations in the status to the
+/// restored container. `options` is the file of CRIU's options that an annotation names.
 fn status(container: &ContainerFacts, options: Option<&Path>) -> Vec<u8> {
     let status = &container.status;
     let mut annotations = status.annotations.clone();
@@ -227,10 +226,6 @@ fn shared(job: &Job) -> Vec<String> {
         own.is_some() && job.subject.containers.iter().all(|one| inode(one.pid, kind) == own)
     };
     ["net", "ipc", "uts", "pid"].iter().filter(|kind| is_shared(kind)).map(|&k| k.into()).collect()
-}
-
-fn now() -> std::time::Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Program that writes the record.

@@ -12,7 +12,6 @@ use criu_rs::Cancel;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::Pods;
 use super::begun::Begun;
 use super::compare::{Configs, paired};
 use super::criu_options::{CRIU_CONFIG, CriuOptions, Way};
@@ -20,6 +19,7 @@ use super::facts::{ContainerFacts, EngineFacts, SandboxFacts};
 use super::refusal::{Refusal, cancelled, go_on};
 use super::starts::NewPod;
 use super::state_dir::is_clean;
+use super::{Pods, RUNC};
 use crate::client::Client;
 use crate::engine::{Options, Phase};
 use crate::error::{Code, Error, ErrorKind};
@@ -61,7 +61,7 @@ impl Pods {
         let options = Options::parse(&request.options, &*self.tool, Phase::Restore)?;
         let from = PathBuf::from(&request.checkpoint_path);
         if !is_clean(&from) {
-            return Err(Refusal::invalid("checkpoint_path is not absolute, or has `..`"));
+            return Err(Refusal::invalid("checkpoint_path: wanted an absolute path without `..`"));
         }
         let config = request.config.ok_or_else(|| Refusal::invalid("config is missing"))?;
         let engine = unless(cancel, EngineFacts::of(&client)).await?;
@@ -344,7 +344,7 @@ fn verified(
         }
         let mut found = container.files.iter().filter(|file| file.role == Role::Archive);
         let (Some(file), None) = (found.next(), found.next()) else {
-            return Err(wrong(format!("container {name} has not one archive")));
+            return Err(wrong(format!("container {name}: wanted one archive in the record")));
         };
         let path = from.join(&file.path).into_os_string().into_string();
         let path = path.map_err(|_| wrong("the path is not UTF-8".into()))?;
@@ -374,9 +374,6 @@ fn in_time(deadline: Instant) -> Result<(), Refusal> {
     }
     Err(Refusal::new(Code::DeadlineExceeded, "the time for the restore is over"))
 }
-
-/// The runtime whose containers are restored.
-const RUNC: &str = "io.containerd.runc.v2";
 
 /// Longest part of the caller's time that is kept for removing what was made.
 const TIME_TO_UNDO: Duration = Duration::from_secs(5);

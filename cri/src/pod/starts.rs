@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use criu_rs::Pid;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::criu_options::OptionsFile;
 use super::keeper::Keeper;
 use super::network::Network;
+use super::now;
 use super::refusal::Refusal;
 use super::state_dir::{StateDir, is_clean, is_id, note};
 use crate::error::Code;
@@ -364,10 +365,6 @@ fn cannot_shut(error: io::Error) -> Refusal {
         "the network of the pod cannot be shut while its containers start, and their connections \
          would be lost: {error}"
     ))
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn name(sandbox: &str) -> String {

@@ -1,4 +1,4 @@
-//! The directory in which a proxy remembers what it must not forget when it is killed.
+//! The directory of a proxy's notes. A proxy that was killed reads them when it is started again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
 use prost::bytes::{Buf, BufMut};
-use prost::encoding::{DecodeContext, WireType, decode_key, encode_key, skip_field};
+use prost::encoding::{DecodeContext, WireType, encode_key, skip_field};
 use prost::{DecodeError, Message};
 
 /// A message of type `T` that somebody else has made, as its bytes.
@@ -48,25 +48,6 @@ impl<T: Message + Default> Kept<T> {
     pub fn overlay(&mut self, other: &T) {
         self.bytes.reserve(other.encoded_len());
         other.encode_raw(&mut self.bytes);
-    }
-
-    /// Removes a field by its number.
-    ///
-    /// # Errors
-    /// If the bytes are no message.
-    pub fn clear_field(&mut self, number: u32) -> Result<(), DecodeError> {
-        let mut rest = self.bytes.as_slice();
-        let mut kept = Vec::with_capacity(rest.len());
-        while !rest.is_empty() {
-            let from = rest;
-            let (tag, wire_type) = decode_key(&mut rest)?;
-            skip_field(wire_type, tag, &mut rest, DecodeContext::default())?;
-            if tag != number {
-                kept.extend_from_slice(from.get(..from.len() - rest.len()).unwrap_or_default());
-            }
-        }
-        self.bytes = kept;
-        Ok(())
     }
 }
 
@@ -245,17 +226,6 @@ mod tests {
         assert_eq!(read.envs, config.envs);
         // The stop signal, which is no field of our message.
         assert!(kept.bytes().starts_with(&bytes));
-    }
-
-    #[test]
-    fn a_field_is_removed_by_its_number() {
-        let mut kept = Kept::<PodSandboxConfig>::from_bytes(strange()).expect("a message");
-        let all = kept.bytes().len();
-        kept.clear_field(9).expect("a message");
-        assert_eq!(kept.bytes().len(), all - 5);
-        kept.clear_field(2000).expect("a message");
-        let config = kept.read().expect("a message");
-        assert_eq!(kept.bytes(), config.encode_to_vec());
     }
 
     #[test]

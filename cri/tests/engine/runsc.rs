@@ -1,6 +1,8 @@
 //! gVisor's runsc as an engine: a sandbox with two containers.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,8 +12,8 @@ use criu_cri::engine::{
     Target, describe,
 };
 use criu_lab::containers::Bundle;
-use criu_lab::{names, place};
-use criu_rs::Pid;
+use criu_lab::{names, place, soon};
+use criu_rs::{Cancel, Pid};
 
 use crate::moments::Noted;
 use crate::{Bed, Case};
@@ -136,16 +138,30 @@ fn there_and_back(bed: &Bed) {
         assert!(matches!(error, EngineError::Hook(_)), "{moment}: {error}");
         runs_on(moment);
     }
-    let deadline = Some(Instant::now() + Duration::from_millis(150));
+    let deadline = Instant::now() + Duration::from_secs(2);
     let wait = || {
-        std::thread::sleep(Duration::from_millis(140));
+        let left = deadline.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.saturating_sub(Duration::from_millis(10)));
         Ok(())
     };
     let noted = Noted::at("frozen", &wait);
-    let control = Control { moments: &noted, deadline, ..Control::default() };
+    let control = Control { moments: &noted, deadline: Some(deadline), ..Control::default() };
     let error = engine.checkpoint(&subject, &to, &none, &control).unwrap_err();
     assert!(matches!(error, EngineError::Deadline), "{error}");
+    assert_eq!(noted.names(), ["freezing", "frozen"]);
     runs_on("deadline");
+    cancelled_in_the_pause(bed, &pod, &subject, &to);
+    runs_on("cancelled in the pause");
+    let paused = |word| {
+        let (is_done, said) = bed.runtime.finish(pod.command(word).arg("pod"));
+        assert!(is_done, "{said}");
+    };
+    paused("pause");
+    let error = engine.checkpoint(&subject, &to, &none, &Control::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the sandbox pod: found a paused sandbox, wanted a running one");
+    pod.still();
+    paused("resume");
+    runs_on("paused by another");
 
     // A checkpoint from which it runs on, and then the last one.
     let still = || {
@@ -204,14 +220,53 @@ fn there_and_back(bed: &Bed) {
         assert!(bundle.goes_on() > before);
     }
     assert!(started.iter().all(|one| one.pid.is_some()));
+    // The ids are taken, and their containers run on.
+    let error = engine
+        .restore(&last, &record, &new.place("new"), &options, &Control::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("runsc has one already, in the state running"), "{error}");
+    new.counts();
     for id in ["log-new", "web-new", "new"] {
         let (is_done, said) = bed.runtime.finish(pod.command("delete").args(["--force", id]));
         assert!(is_done, "{said}");
     }
 }
 
+/// Cancels a checkpoint while `runsc pause` works, when the sandbox is paused and runsc has not
+/// ended yet.
+fn cancelled_in_the_pause(bed: &Bed, pod: &Pod, subject: &Subject, to: &Path) {
+    let dir = bed.dir("slow");
+    let (is_paused, may_end) = (dir.join("paused"), dir.join("end"));
+    let script = format!(
+        "#!/bin/sh\n{} \"$@\" || exit\n\
+         case \" $* \" in *' pause '*) : > {}; until [ -e {} ]; do sleep 0.01; done;; esac\n",
+        place::runsc().display(),
+        is_paused.display(),
+        may_end.display(),
+    );
+    let program = dir.join("runsc");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let plain = Runsc::at(&program).root(&pod.root);
+    let slow = FLAGS.iter().fold(plain, |engine, flag| engine.flag(*flag));
+    let cancel = Cancel::new().unwrap();
+    let control = Control { cancel: Some(&cancel), ..Control::default() };
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert!(soon(|| is_paused.exists()));
+            cancel.cancel();
+            // Time in which a command that does not wait for the pause would be killed.
+            std::thread::sleep(Duration::from_millis(100));
+            std::fs::write(&may_end, "").unwrap();
+        });
+        slow.checkpoint(subject, to, &Options::default(), &control).unwrap_err()
+    });
+    assert!(matches!(error, EngineError::Cancelled), "{error}");
+}
+
 /// Edits the record in ways that a restore must refuse.
-fn other_versions(engine: &Runsc, record: &Record, here: &Host, from: &std::path::Path, pod: &Pod) {
+fn other_versions(engine: &Runsc, record: &Record, here: &Host, from: &Path, pod: &Pod) {
     let refused = |change: &dyn Fn(&mut Record), why: &str| {
         let mut record = record.clone();
         change(&mut record);

@@ -179,7 +179,8 @@ fn save_container(
         location: archive.display().to_string(),
         timeout: args.seconds(),
     };
-    engine.run(&format!("saving {title}"), engine.client.checkpoint_container(request))
+    engine.make(&format!("saving {title}"), engine.client.checkpoint_container(request))?;
+    engine.stopped()
 }
 
 /// Reads `NAME=VALUE`.

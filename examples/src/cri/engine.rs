@@ -68,6 +68,28 @@ impl Engine {
         what: &str,
         calls: impl Future<Output = criu_cri::Result<T>>,
     ) -> Result<T, Fault> {
+        self.wait(what, calls, || self.stopped())
+    }
+
+    /// Runs a call that makes something, which only the answer tells how to remove. A signal does
+    /// not end the wait for the answer: [`Engine::stopped`] returns it afterwards.
+    ///
+    /// # Errors
+    /// The failure of the call.
+    pub(super) fn make<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = criu_cri::Result<T>>,
+    ) -> Result<T, Fault> {
+        self.wait(what, call, || Ok(()))
+    }
+
+    fn wait<T>(
+        &self,
+        what: &str,
+        calls: impl Future<Output = criu_cri::Result<T>>,
+        stopped: impl Fn() -> Result<(), Fault>,
+    ) -> Result<T, Fault> {
         let progress = Progress::of_time(what);
         let begun = Instant::now();
         self.runtime.block_on(async {
@@ -76,9 +98,7 @@ impl Engine {
                 if let Ok(done) = tokio::time::timeout(TICK, &mut calls).await {
                     return done.map_err(fault);
                 }
-                if let Some(received) = self.signals.next() {
-                    return Err(Fault::Interrupted(received.signal.as_str()));
-                }
+                stopped()?;
                 if progress.pause().is_some_and(|pause| begun.elapsed() > pause) {
                     progress.show();
                 }

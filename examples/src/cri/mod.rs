@@ -47,6 +47,10 @@ id; a pod is named NAMESPACE/POD, POD, or by the beginning of its sandbox's id.
 Engines answer for containers: containerd since 2.0, CRI-O with enable_criu_support. No released
 engine answers for pods: `criu-cri-proxy` in front of the engine does.
 
+After Ctrl-C or SIGTERM the program waits for the engine's answer to a call that saves a container or
+makes a pod or a container, and removes what was made. After a deadline there is no answer to that
+call: `criu-rs cri list --all` shows what the engine has.
+
 Examples:
   criu-rs cri list
   criu-rs cri checkpoint shop/web/nginx nginx.tar
@@ -59,7 +63,7 @@ Exit status:
   0  done
   1  the engine refused or cannot be reached, or an archive cannot be read or written
   2  wrong usage; nothing was begun
-  4  stopped by a deadline, Ctrl-C or SIGTERM; what was begun is undone";
+  4  stopped by a deadline, Ctrl-C or SIGTERM; what the engine has answered for is undone";
 
     fn run(self, name: &str, _: &Table) -> Fallible<ExitCode> {
         match self.word {

@@ -105,16 +105,18 @@ impl Restore {
             fetch_base(engine, image, &config)?;
         }
         steps.end("image");
-        let mut undo = Undo { engine, sandbox: None, container: None, logs: None };
-        undo.logs = make_logs(&config)?;
-        let made = engine.run("making the pod", engine.client.restore_pod(request))?;
+        let mut undo = Undo { engine, sandbox: None, container: None, logs: Vec::new() };
+        make_logs(&config, &mut undo.logs)?;
+        let made = engine.make("making the pod", engine.client.restore_pod(request))?;
         undo.sandbox = Some(made.pod_sandbox_id.clone());
+        engine.stopped()?;
         steps.end("create");
         let containers = made.restored_containers.into_iter();
         let mut containers: Vec<_> = containers.map(|one| (one.name, one.container_id)).collect();
         containers.sort_by_key(|(name, _)| whole.place(name));
         for (name, id) in &containers {
-            engine.run(&format!("restoring {name}"), engine.client.start_container(id))?;
+            engine.make(&format!("restoring {name}"), engine.client.start_container(id))?;
+            engine.stopped()?;
         }
         steps.end("start");
         undo.keep();
@@ -207,8 +209,8 @@ impl Restore {
         let name = name_in(&container)?;
         let image = ImageSpec { image: archive.display().to_string(), ..ImageSpec::default() };
         container.overlay(&ContainerConfig { image: Some(image), ..ContainerConfig::default() });
-        let mut undo = Undo { engine, sandbox: None, container: None, logs: None };
-        undo.logs = make_logs(&pod)?;
+        let mut undo = Undo { engine, sandbox: None, container: None, logs: Vec::new() };
+        make_logs(&pod, &mut undo.logs)?;
         let sandbox = match &self.pod {
             Some(name) => {
                 let node = engine.run("asking the engine", Node::ask(client))?;
@@ -216,17 +218,20 @@ impl Restore {
             }
             None => {
                 let made = client.run_sandbox(pod.clone(), handler);
-                let made = engine.run("making the pod", made)?;
+                let made = engine.make("making the pod", made)?;
                 undo.sandbox = Some(made.clone());
                 made
             }
         };
+        engine.stopped()?;
         steps.end("pod");
         let made = client.create_container(&sandbox, container, pod);
-        let made = engine.run("making the container", made)?;
+        let made = engine.make("making the container", made)?;
         undo.container = Some(made.clone());
+        engine.stopped()?;
         steps.end("create");
-        engine.run("restoring the container", client.start_container(&made))?;
+        engine.make("restoring the container", client.start_container(&made))?;
+        engine.stopped()?;
         steps.end("start");
         undo.keep();
         Ok(New { sandbox, containers: vec![(name, made)] })
@@ -269,13 +274,13 @@ struct Undo<'e> {
     engine: &'e Engine,
     sandbox: Option<String>,
     container: Option<String>,
-    /// A directory for logs that was made.
-    logs: Option<PathBuf>,
+    /// Directories that were made for logs, the lowest first.
+    logs: Vec<PathBuf>,
 }
 
 impl Undo<'_> {
     fn keep(&mut self) {
-        (self.sandbox, self.container, self.logs) = (None, None, None);
+        (self.sandbox, self.container, self.logs) = (None, None, Vec::new());
     }
 }
 
@@ -289,22 +294,28 @@ impl Drop for Undo<'_> {
             let _ = self.engine.undo(client.stop_sandbox(sandbox));
             let _ = self.engine.undo(client.remove_sandbox(sandbox));
         }
-        if let Some(logs) = &self.logs {
-            let _ = fs::remove_dir_all(logs);
+        if let Some((lowest, above)) = self.logs.split_first() {
+            let _ = fs::remove_dir_all(lowest);
+            for made in above {
+                // Another pod may have its logs there by now.
+                let _ = fs::remove_dir(made);
+            }
         }
     }
 }
 
-/// Makes the directory for the pod's logs, as a kubelet does. Returns its path if it is new.
-fn make_logs(pod: &Kept<PodSandboxConfig>) -> Result<Option<PathBuf>, Fault> {
+/// Makes the directory for the pod's logs, as a kubelet does. Adds the directories that are new,
+/// the lowest first.
+fn make_logs(pod: &Kept<PodSandboxConfig>, new: &mut Vec<PathBuf>) -> Result<(), Fault> {
     let config = pod.read().map_err(|error| Fault::Failed(format!("the pod: {error}")))?;
-    let path = PathBuf::from(config.log_directory);
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(None);
+    let path = Path::new(&config.log_directory);
+    let missing = path.ancestors().take_while(|path| *path != Path::new("") && !path.exists());
+    new.extend(missing.map(Path::to_owned));
+    if new.is_empty() {
+        return Ok(());
     }
-    fs::create_dir_all(&path)
-        .map_err(|source| Fault::system(format!("make {}", path.display()), source))?;
-    Ok(Some(path))
+    fs::create_dir_all(path)
+        .map_err(|source| Fault::system(format!("make {}", path.display()), source))
 }
 
 /// Reads a configuration from a file.

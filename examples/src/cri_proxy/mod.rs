@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Command, FromArgMatches};
-use criu_cri::client::Client;
+use criu_cri::client::{Client, socket_path};
 use criu_cri::engine::Criu;
 use criu_cri::pod::{Pods, Settings};
 use criu_cri::proxy::{Listening, PodAnswer, Proxy, check};
@@ -37,11 +37,11 @@ use crate::word::VERSION;
 pub(crate) struct CriProxy {
     /// The socket to listen on; a socket that systemd hands over takes its place
     #[arg(long, value_name = "SOCKET", default_value = "/run/criu-cri-proxy/cri.sock",
-        value_parser = socket_path)]
+        value_parser = socket)]
     listen: PathBuf,
     /// The engine's socket
     #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock",
-        value_parser = socket_path)]
+        value_parser = socket)]
     engine: PathBuf,
     /// The time that calls have to end after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -231,9 +231,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Reads the path of a socket, also as the kubelet writes it: `unix:///run/containerd.sock`.
-fn socket_path(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text.strip_prefix("unix://").unwrap_or(text));
-    if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".into()) }
+fn socket(text: &str) -> Result<PathBuf, String> {
+    socket_path(text).ok_or_else(|| "expected an absolute path".into())
 }
 
 /// Time between two looks at what restores have left.

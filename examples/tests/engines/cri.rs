@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use criu_lab::certs::{Authority, Wanted};
 use criu_lab::engines::{
     Containerd, ContainerdWanted, CriProxy, Node, PodNetwork, Podman, Said, finish,
 };
 use criu_lab::registry::{Registry, RegistryWanted};
-use criu_lab::soon;
+use criu_lab::{soon, within};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{Bed, Case, PROGRAM, case, program, text};
@@ -208,7 +211,7 @@ fn refusals(bed: &Bed) {
     fs::write(&strange, r#"{"metadata": {"name": "again"}, "log_direktory": "/"}"#).unwrap();
     let said = cri(&["restore", text(&archive), "--pod-config", text(&strange)]).failed();
     assert!(said.contains("the field log_direktory is unknown"), "{said}");
-    let logs = bed.dir.join("logs");
+    let (above, logs) = (bed.dir.join("logs"), bed.dir.join("logs/again"));
     let config = r#"{"metadata": {"name": "again", "namespace": "n", "uid": "u"},
         "linux": {"security_context": {"namespace_options": {"network": 2, "pid": 1}}},
         "log_directory": "LOGS"}"#;
@@ -219,15 +222,37 @@ fn refusals(bed: &Bed) {
     assert!(said.contains("StartContainer"), "{said}");
     let listed = json(cri(&["list", "--all", "--json"]));
     assert_eq!(listed["pods"].as_array().unwrap().len(), 1, "{listed}");
-    assert!(!logs.exists());
+    assert!(!above.exists());
 
     pod.remove(&id).unwrap();
+    // Ctrl-C while the engine makes the pod, whose name only the engine's answer tells.
+    let mut restore = Command::new(PROGRAM);
+    restore.args(["cri", "restore", text(&archive), config[0], config[1], "--endpoint"]);
+    let mut restore = restore.arg(&socket).stderr(Stdio::piped()).spawn().unwrap();
+    assert!(soon(|| logs.exists()));
+    signal(engine.pid(), Signal::SIGSTOP);
+    signal(restore.id(), Signal::SIGINT);
+    let is_over = within(Duration::from_millis(300), || restore.try_wait().unwrap().is_some());
+    signal(engine.pid(), Signal::SIGCONT);
+    assert!(!is_over, "the program has not waited for the engine");
+    let ended = restore.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(4), "{said}");
+    assert!(said.contains("stopped by SIGINT"), "{said}");
+    let listed = json(cri(&["list", "--all", "--json"]));
+    assert_eq!(listed["pods"].as_array().unwrap().len(), 1, "{listed}");
+    assert!(!above.exists());
+
     let restored = json(cri(&["restore", text(&archive), "--json", config[0], config[1]]));
     counts_on(&logs.join("c.log"), counted);
     let listed = json(cri(&["list", "--json"]));
     let row = listed["pods"].as_array().unwrap().iter().find(|row| row["name"] == "again").unwrap();
     assert_eq!(row["id"], restored["sandbox"], "{listed}");
     assert_eq!(row["containers"][0]["id"], restored["containers"][0]["id"], "{listed}");
+}
+
+fn signal(process: u32, signal: Signal) {
+    kill(Pid::from_raw(process.try_into().unwrap()), signal).unwrap();
 }
 
 fn steps(facts: &Value) -> Vec<&str> {

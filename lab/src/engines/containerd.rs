@@ -87,6 +87,11 @@ impl Containerd {
         (self.child, self.client) = up(&mut self.command, &self.run.join(SOCKET), &self.dir);
     }
 
+    /// The process of containerd.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The path of the socket, as the sandbox sees the path.
     pub fn socket(&self) -> PathBuf {
         self.run.join(SOCKET)

@@ -14,9 +14,9 @@ pub enum Rule {
     Cycle,
     /// A room names the room that a name comes from, not the crate's root.
     Facade,
-    /// A room of criu-rs imports rooms below it alone.
+    /// A room of a crate with floors imports rooms below it alone.
     Floor,
-    /// A room of criu-rs has a row in [`FLOORS`].
+    /// A room of a crate with floors has a row in [`FLOORS`].
     Row,
     /// A crate does not name the crates above it, and some rooms do not name certain others.
     Stranger,
@@ -45,9 +45,12 @@ impl fmt::Display for Breach {
     }
 }
 
-/// The rooms of `criu-rs/src` from the ground up. A room imports only rooms in rows before its own.
-/// The rooms of one row do not import each other.
-pub const FLOORS: &[&[&str]] = &[
+/// The crates with floors, by folder, and the rooms of each from the ground up. A room imports only
+/// rooms in rows before its own. The rooms of one row do not import each other.
+pub const FLOORS: &[(&str, &[&[&str]])] = &[("criu-rs", CRIU_RS), ("cri", CRI)];
+
+/// The rooms of `criu-rs/src`.
+const CRIU_RS: &[&[&str]] = &[
     &["bounds", "sys"],
     &["value"],
     &["hooks"],
@@ -71,6 +74,19 @@ pub const FLOORS: &[&[&str]] = &[
     &["preflight"],
     &["oci", "pod"],
     &["fuzzing"],
+];
+
+/// The rooms of `cri/src`.
+const CRI: &[&[&str]] = &[
+    &["proto"],
+    &["error"],
+    &["client"],
+    &["engine"],
+    // A job and a pod shut networks.
+    &["hold"],
+    &["coordinator", "kubelet"],
+    &["pod"],
+    &["proxy"],
 ];
 
 /// Crates and rooms that do not name certain others: the crate's folder, the room or `""` for all
@@ -97,9 +113,8 @@ pub fn breaches(sources: &Sources) -> Result<Vec<Breach>> {
         let graph = Graph::of(&tree);
         breaches.extend(tree.found().filter_map(|found| facade(&tree.name, &found)));
         breaches.extend(tree.found().flat_map(|found| strangers(&tree.name, &found)));
-        if tree.name == "criu-rs" {
-            breaches.extend(floors(&graph));
-        }
+        let table = FLOORS.iter().find(|(name, _)| *name == tree.name);
+        breaches.extend(table.into_iter().flat_map(|(_, rows)| floors(&graph, rows)));
         breaches.extend(cycles(&graph));
     }
     Ok(breaches)
@@ -133,12 +148,12 @@ fn strangers(name: &str, found: &Found<'_>) -> Vec<Breach> {
     breaches
 }
 
-fn floors(graph: &Graph) -> Vec<Breach> {
-    let row = |room: &str| FLOORS.iter().position(|rooms| rooms.contains(&room));
+fn floors(graph: &Graph, rows: &[&[&str]]) -> Vec<Breach> {
+    let row = |room: &str| rows.iter().position(|rooms| rooms.contains(&room));
     let mut breaches = Vec::new();
     for room in graph.rooms() {
         let Some(from) = row(room) else {
-            let reason = format!("the room `{room}` of criu-rs needs a row in FLOORS");
+            let reason = format!("the room `{room}` of {} needs a row in FLOORS", graph.name);
             breaches.push(Breach { rule: Rule::Row, imports: Vec::new(), reason });
             continue;
         };

@@ -32,8 +32,10 @@ impl Runsc {
         folders.make(folder.clone())?;
         control.moments.freezing(&[]).map_err(EngineError::Hook)?;
         let since = Instant::now();
-        self.call(&["pause", &sandbox.id], control)?;
+        control.left()?;
+        // A pause that fails may have paused the sandbox, too.
         let paused = Paused { runsc: self, sandbox: &sandbox.id };
+        paused.call("pause")?;
         control.moments.frozen().map_err(EngineError::Hook)?;
         let mut command = words::<'_>([&"checkpoint" as _, &"--leave-running" as _]);
         command.extend(options::arguments(options).into_iter().map(Into::into));
@@ -91,17 +93,19 @@ impl Runsc {
             );
             return Err(EngineError::invalid("the containers", why));
         }
+        let invalid =
+            |why: &str| EngineError::invalid(format!("the sandbox {}", id.escape_debug()), why);
         let sandbox = all.into_iter().find(|state| state.id == *id);
-        sandbox.ok_or_else(|| {
-            EngineError::invalid(
-                format!("the sandbox {}", id.escape_debug()),
-                "runsc has no such container",
-            )
-        })
+        let sandbox = sandbox.ok_or_else(|| invalid("runsc has no such container"))?;
+        // After a checkpoint that fails the sandbox would run.
+        if sandbox.status == "paused" {
+            return Err(invalid("found a paused sandbox, wanted a running one"));
+        }
+        Ok(sandbox)
     }
 }
 
-/// A sandbox that is paused, and is resumed with this value.
+/// A sandbox that is paused or about to be. The sandbox is resumed with this value.
 struct Paused<'a> {
     runsc: &'a Runsc,
     sandbox: &'a str,
@@ -123,11 +127,16 @@ impl Paused<'_> {
         Ok(())
     }
 
-    /// Resumes the sandbox. The caller's limits do not hold here.
     fn thaw(&self) -> Result<(), EngineError> {
+        self.call("resume")
+    }
+
+    /// Pauses or resumes the sandbox. The caller's limits do not hold here: runsc notes a pause
+    /// when the sandbox is paused already, and resumes no sandbox without the note.
+    fn call(&self, word: &str) -> Result<(), EngineError> {
         let deadline = Instant::now().checked_add(THAW_TIME);
         let control = Control { deadline, ..Control::default() };
-        self.runsc.call(&["resume", self.sandbox], &control)
+        self.runsc.call(&[word, self.sandbox], &control)
     }
 }
 
@@ -137,6 +146,6 @@ impl Drop for Paused<'_> {
     }
 }
 
-/// Time for the end of a checkpoint that was interrupted. The sandbox itself writes the files, and
-/// takes no command before it has written them.
+/// Time for a pause, and for the end of a checkpoint that was interrupted. The sandbox itself
+/// writes the files, and takes no command before it has written them.
 const THAW_TIME: Duration = Duration::from_secs(60);

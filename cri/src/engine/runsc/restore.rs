@@ -39,6 +39,14 @@ impl Runsc {
             }
         }
         all.extend(into.containers.iter().map(|container| (&container.id, &container.bundle)));
+        // A restore that fails removes what has these ids.
+        let there = self.list(control)?;
+        if let Some(state) = there.iter().find(|state| all.iter().any(|(id, _)| **id == state.id)) {
+            let what = format!("the container {}", state.id.escape_debug());
+            let why =
+                format!("runsc has one already, in the state {}", state.status.escape_debug());
+            return Err(EngineError::invalid(what, why));
+        }
         let mut made = Made { runsc: self, ids: Vec::new() };
         let last = all.len() - 1;
         for (n, (id, bundle)) in all.into_iter().enumerate() {

@@ -186,6 +186,31 @@ fn fails(scene: &mut Scene<'_>, restore: &Value) {
     fs::rename(aside, payload).unwrap();
 }
 
+/// A network that is shut while containers start is opened when no proxy is there that opens it
+/// later.
+fn left(scene: &mut Scene<'_>, restore: &Value) {
+    let made = scene.ask("RestorePod", restore.clone());
+    let sandbox = made.done()["podSandboxId"].as_str().unwrap().to_owned();
+    // Engines take the beginning of an id for the id.
+    let id = made.done()["restoredContainers"][0]["containerId"].as_str().unwrap()[..16].to_owned();
+    scene.ask("StartContainer", json!({"containerId": id})).done();
+    // Another proxy has no part in starts.
+    scene.kill();
+    let (before, state) = (scene.opened(), scene.folder.join("state"));
+    let options = ["--forward-only", "--state", state.to_str().unwrap()];
+    let forward =
+        CriProxy::start(Path::new(PROGRAM), &scene.folder, &scene.engine.socket(), &options);
+    assert_eq!(scene.opened(), before + 1, "{}", forward.log());
+    assert!(forward.end().success());
+    // One that has a part ends.
+    scene.up();
+    assert_eq!(scene.opened(), before + 1);
+    assert!(scene.proxy.take().unwrap().end().success());
+    assert_eq!(scene.opened(), before + 2);
+    scene.up();
+    scene.remove(&sandbox);
+}
+
 /// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no
 /// byte lost.
 fn moved(bed: &Bed) {

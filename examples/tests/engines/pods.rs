@@ -190,7 +190,7 @@ fn fails(scene: &mut Scene<'_>, restore: &Value) {
 /// later.
 fn left(scene: &mut Scene<'_>, restore: &Value) {
     let made = scene.ask("RestorePod", restore.clone());
-    let sandbox = json!({"podSandboxId": made.done()["podSandboxId"]});
+    let sandbox = made.done()["podSandboxId"].as_str().unwrap().to_owned();
     // Engines take the beginning of an id for the id.
     let id = made.done()["restoredContainers"][0]["containerId"].as_str().unwrap()[..16].to_owned();
     scene.ask("StartContainer", json!({"containerId": id})).done();
@@ -208,7 +208,7 @@ fn left(scene: &mut Scene<'_>, restore: &Value) {
     assert!(scene.proxy.take().unwrap().end().success());
     assert_eq!(scene.opened(), before + 2);
     scene.up();
-    scene.remove(sandbox["podSandboxId"].as_str().unwrap());
+    scene.remove(&sandbox);
 }
 
 /// Two containers that share net and ipc, and talk over TCP, come back in a new sandbox with no

@@ -36,7 +36,7 @@ impl Pods {
     /// [`Refusal`], and the container must not be started.
     pub fn starting(&self, container: &str) -> Result<Option<RestoreLog>, Refusal> {
         let bundle = self.starts.starting(container)?;
-        Ok(bundle.map(|bundle| RestoreLog::watch(bundle.join(LOG))))
+        Ok(bundle.and_then(|bundle| RestoreLog::watch(bundle.join(LOG))))
     }
 
     /// Comes when a container was started, or was removed. Opens the network of its pod after the

@@ -22,8 +22,9 @@ pub struct RestoreLog {
 }
 
 impl RestoreLog {
-    /// Begins to look for the log of a start that has not begun.
-    pub(super) fn watch(path: PathBuf) -> Self {
+    /// Begins to look for the log of a start that has not begun. Returns `None` if no thread can be
+    /// had: the start goes on without its cause.
+    pub(super) fn watch(path: PathBuf) -> Option<Self> {
         let (over, is_over) = mpsc::channel();
         let look = move || loop {
             if let Some(file) = open(&path) {
@@ -33,7 +34,8 @@ impl RestoreLog {
                 return open(&path);
             }
         };
-        Self { over, thread: thread::spawn(look) }
+        let thread = thread::Builder::new().spawn(look).ok()?;
+        Some(Self { over, thread })
     }
 
     /// Returns the reason for which CRIU did not restore the container: the cause, if it is a known
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn a_log_that_is_removed_tells_the_cause() {
         let path = scratch("restore-log").join("restore.log");
-        let log = RestoreLog::watch(path.clone());
+        let log = RestoreLog::watch(path.clone()).expect("a thread");
         let line = "(00.114658)      1: Error (criu/files-reg.c:2175): File payload has bad size 6 \
                     (expect 5)";
         let new = path.with_extension("new");
@@ -85,13 +87,13 @@ mod tests {
             cause,
             format!("a file has changed since the dump (payload); criu said: {line}")
         );
-        assert_eq!(RestoreLog::watch(path.clone()).cause(), None);
+        assert_eq!(RestoreLog::watch(path.clone()).expect("a thread").cause(), None);
 
         // No error, and no file.
         fs::write(&path, "(00.000001) Version: 4.3\n").expect("a log");
-        assert_eq!(RestoreLog::watch(path.clone()).cause(), None);
+        assert_eq!(RestoreLog::watch(path.clone()).expect("a thread").cause(), None);
         fs::remove_file(&path).expect("a log");
         std::os::unix::fs::symlink("/etc/passwd", &path).expect("a link");
-        assert_eq!(RestoreLog::watch(path).cause(), None);
+        assert_eq!(RestoreLog::watch(path).expect("a thread").cause(), None);
     }
 }

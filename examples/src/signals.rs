@@ -39,6 +39,16 @@ impl Signals {
         Ok(Self { fd, before })
     }
 
+    /// Waits for a signal.
+    pub(crate) fn wait(&self) -> Received {
+        loop {
+            let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+            if let Some(received) = self.next() {
+                return received;
+            }
+        }
+    }
+
     /// Returns the next signal that has come.
     pub(crate) fn next(&self) -> Option<Received> {
         let info = self.fd.read_signal().ok()??;

@@ -185,7 +185,8 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_does_not_answer_is_waited_for_no_longer_than_the_caller_waits() {
         let dir = criu_lab::scratch("pod-silent");
-        let socket = dir.join("engine.sock");
+        let short = criu_lab::place::Short::folder();
+        let socket = short.join("engine.sock");
         let _silent = UnixListener::bind(&socket).expect("a socket");
         let client = Client::connect(&socket).await.expect("a client");
         let tool = Arc::new(Criu::new(criu_rs::Criu::at("/nonexistent-criu")));

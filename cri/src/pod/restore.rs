@@ -61,7 +61,9 @@ impl Pods {
         let options = Options::parse(&request.options, &*self.tool, Phase::Restore)?;
         let from = PathBuf::from(&request.checkpoint_path);
         if !is_clean(&from) {
-            return Err(Refusal::invalid("checkpoint_path: wanted an absolute path without `..`"));
+            let found = request.checkpoint_path.escape_debug();
+            let why = format!("checkpoint_path `{found}`: wanted an absolute path without `..`");
+            return Err(Refusal::invalid(why));
         }
         let config = request.config.ok_or_else(|| Refusal::invalid("config is missing"))?;
         let engine = unless(cancel, EngineFacts::of(&client)).await?;

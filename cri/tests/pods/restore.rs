@@ -164,7 +164,7 @@ fn refusals(scene: &Scene<'_>, pods: &Pods, good: &RestorePodRequest) {
         ("cannot be read", Code::InvalidArgument, &|request| {
             request.checkpoint_path = "/nonexistent-checkpoint".into();
         }),
-        ("not absolute", Code::InvalidArgument, &|request| {
+        ("wanted an absolute path", Code::InvalidArgument, &|request| {
             request.checkpoint_path = "../to".into();
         }),
         ("config is missing", Code::InvalidArgument, &|request| request.config = None),

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -16,8 +17,9 @@ use criu_cri::client::{Client, socket_path};
 use criu_cri::engine::Criu;
 use criu_cri::pod::{Pods, Settings};
 use criu_cri::proxy::{Listening, PodAnswer, Proxy, check};
+use nix::sys::signal::Signal;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::confine::{self, Connects};
@@ -27,6 +29,7 @@ use crate::fault::Fault;
 use crate::output::Output;
 use crate::serving::raise_descriptors;
 use crate::shown::one_line;
+use crate::signals::Signals;
 use crate::stdout;
 use crate::tool::HELP;
 use crate::usage;
@@ -119,12 +122,7 @@ impl CriProxy {
             return Err(Fault::usage(format!("--engine: {path} is the proxy's own socket")));
         }
         let runtime = runtime()?;
-        let failed = |source| Fault::system("wait for signals", source);
-        let (mut term, mut int) = {
-            let _inside = runtime.enter();
-            let of = |kind| signal(kind).map_err(failed);
-            (of(SignalKind::terminate())?, of(SignalKind::interrupt())?)
-        };
+        let signals = Signals::hold(&[Signal::SIGINT, Signal::SIGTERM])?;
         if self.forward_only {
             let _inside = runtime.enter();
             self.leave_pods(output);
@@ -154,11 +152,12 @@ impl CriProxy {
             self.engine.display()
         )));
         manager::tell("READY=1");
+        let (come, stop) = oneshot::channel();
+        let wait = move || come.send(signals.wait());
+        let waiting = thread::Builder::new().spawn(wait);
+        waiting.map_err(|source| Fault::system("start a thread", source))?;
         let end = async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
+            let _ = stop.await;
             manager::tell("STOPPING=1");
         };
         let served = runtime.block_on(proxy.run(listening, end));

@@ -48,7 +48,6 @@ fn outcomes(client: &mut Outside) -> Vec<(&'static str, Outcome)> {
         ("many", client.call("/test.Engine/Many", text("1000"))),
         ("refused", client.call("/test.Engine/Refuse", text("details"))),
         ("unknown", client.call("/test.Engine/Unknown", text(""))),
-        ("unknown pod", client.call("CheckpointPod", json!({"podSandboxId": "a"}))),
     ]
 }
 

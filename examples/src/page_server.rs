@@ -145,8 +145,8 @@ Examples:
   criu-rs page-server -D img --sessions unlimited --each   take any number, into img/0, img/1, ...
   criu-rs page-server -D img --lazy-pages --port 27000 --sessions 4
                                                            serve the pages of a checkpoint
-  criu-rs page-server -D img --address 198.51.100.7 --port 27000 --tls --tls-cacert ca.pem \
-    --tls-cert me.pem --tls-key me.key             take a dump from another machine
+  criu-rs page-server -D img --address 198.51.100.7 --port 27000 --tls \\
+    --tls-cacert ca.pem --tls-cert me.pem --tls-key me.key take a dump from another machine
   criu-rs dump -t 4711 -D img --page-server --address 127.0.0.1 --port 27000
                                                            the other side
 ";

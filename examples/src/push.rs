@@ -45,9 +45,9 @@ CRI-O and containerd know a checkpoint; index and manifest have the same. Equal 
 images. A layer that the registry has is not sent again, and the tag moves last: a push that fails
 leaves the old image.
 
-A directory that `criu-rs pod checkpoint` has made is packed with zstd on the way, into a file without
-a name beside it. `criu-rs pull REFERENCE DIR/` makes the same directory again. Equal directories
-make equal images, too.
+A directory that `criu-rs pod checkpoint` has made is packed with zstd on the way, into a file
+without a name beside the directory. `criu-rs pull REFERENCE DIR/` makes the same directory again.
+Equal directories make equal images, too.
 
 A path that exists is a file, also if its name looks like a reference.
 

@@ -216,4 +216,19 @@ mod tests {
             assert!(at("Exit status:") < at("--version"), "{name}");
         }
     }
+
+    #[test]
+    fn no_line_of_help_is_broken_by_its_width() {
+        fn wide(command: &Command, found: &mut Vec<String>) {
+            let texts = [command.get_about(), command.get_long_about(), command.get_after_help()];
+            let texts = texts.into_iter().flatten().map(ToString::to_string);
+            let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+            found.extend(lines.filter(|line| line.chars().count() > 100));
+            command.get_subcommands().for_each(|inner| wide(inner, found));
+        }
+        let mut found = Vec::new();
+        WORDS.iter().for_each(|word| wide(&(word.shown)(), &mut found));
+        wide(&crate::cri_proxy::command(), &mut found);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
 }

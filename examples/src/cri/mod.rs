@@ -47,9 +47,9 @@ id; a pod is named NAMESPACE/POD, POD, or by the beginning of its sandbox's id.
 Engines answer for containers: containerd since 2.0, CRI-O with enable_criu_support. No released
 engine answers for pods: `criu-cri-proxy` in front of the engine does.
 
-After Ctrl-C or SIGTERM the program waits for the engine's answer to a call that saves a container or
-makes a pod or a container, and removes what was made. After a deadline there is no answer to that
-call: `criu-rs cri list --all` shows what the engine has.
+After Ctrl-C or SIGTERM the program waits for the engine's answer to a call that saves a container
+or makes a pod or a container, and removes what was made. After a deadline there is no answer to
+that call: `criu-rs cri list --all` shows what the engine has.
 
 Examples:
   criu-rs cri list

@@ -244,19 +244,19 @@ const ABOUT: &str =
     "Stands between the kubelet and its engine, and adds checkpoints of pods to the engine.";
 
 const MORE: &str = "\
-Every call goes to the engine as it is, and its answer comes back as it is. Only root and the user of
-the proxy can connect. All calls share one connection to the engine, which is made again when the
+Every call goes to the engine as it is, and its answer comes back as it is. Only root and the user
+of the proxy can connect. All calls share one connection to the engine, which is made again when the
 engine has been restarted. A call that was on its way then fails with UNAVAILABLE and is not sent
 again, because the engine may have executed it.
 
-After SIGTERM the proxy takes no more calls. It waits for --grace seconds for those that run, and
-cuts off the others with UNAVAILABLE. The network of a restored pod that is shut while its containers
-start is opened then. systemd can start it by its socket and is told when it is
+After SIGTERM the proxy takes no more calls. It waits --grace seconds for the calls that run, and
+cuts off the others with UNAVAILABLE. A network that is shut while the containers of a restored pod
+start is opened then. systemd can start the proxy by its socket, and is told when the proxy is
 ready. The log goes to standard error.
 
-CheckpointPod and RestorePod go to the engine first. The proxy answers them itself if the engine does
-not have them and is containerd with runc. Which pod is frozen is noted in --state, and the next
-start thaws it if the proxy was killed.
+CheckpointPod and RestorePod go to the engine first. The proxy answers them itself if the engine
+does not have them and is containerd with runc. The pod that is frozen is noted in --state, and the
+next start thaws it if the proxy was killed.
 
 Examples:
   criu-cri-proxy                              in front of containerd

@@ -240,7 +240,8 @@ fn helper_of_one_that_ended(lab: &Lab) {
     let mut session = dump.start(&criu_rs::Criu::at(&path)).unwrap();
     let criu = session.pid().unwrap();
     session.advance(&mut ()).unwrap();
-    assert!(soon(|| state(criu) == Some('Z')));
+    // On a busy machine the answer has come already, and criu is gone.
+    assert!(soon(|| matches!(state(criu), Some('Z') | None)));
     session.finish(&mut ()).unwrap();
     let helper = fs::read_to_string(&told).unwrap().trim().parse::<i32>().unwrap();
     let helper = Pid::new(helper).unwrap();

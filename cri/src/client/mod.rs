@@ -111,6 +111,7 @@ impl Client {
             .max_encoding_message_size(MAX_MESSAGE);
         let mut request = Request::new(question);
         request.set_timeout(limit);
+        let begun = Instant::now();
         let call = async {
             let path = PathAndQuery::from_static(method);
             let broken = |error| ErrorKind::Broken(chain(&error));
@@ -119,7 +120,8 @@ impl Client {
             answer.map_err(|status| kind(status, limit))
         };
         match tokio::time::timeout(limit, call).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(failed),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(kind)) => Err(failed(kind.after(begun.elapsed(), limit))),
             Err(_) => Err(failed(ErrorKind::Deadline(limit))),
         }
     }
@@ -141,6 +143,14 @@ fn kind(status: Status, limit: Duration) -> ErrorKind {
         return ErrorKind::Broken(message.to_lowercase());
     }
     ErrorKind::Refused { code, message: message.into() }
+}
+
+impl ErrorKind {
+    /// Names the deadline for what failed after it: an engine whose time is up may cut the
+    /// connection, or answer what became of a part of its work, before our own clock rings.
+    fn after(self, elapsed: Duration, limit: Duration) -> Self {
+        if elapsed >= limit { Self::Deadline(limit) } else { self }
+    }
 }
 
 /// Joins an error and its sources.

@@ -51,9 +51,10 @@ fn unfinished(bed: &Bed) {
         let end = Some(Instant::now() + time);
         let restored = scene.wait(pods.restore(request.clone(), end, &cancel));
         caller.join().unwrap();
-        restored.unwrap_err().code()
+        restored.unwrap_err()
     };
-    assert_eq!(again(Duration::from_millis(100), false), Code::DeadlineExceeded);
+    let late = again(Duration::from_millis(100), false);
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
     let settled = |lines: &mut Vec<String>| {
         soon(|| {
             lines.extend(scene.wait(pods.tidy()));
@@ -61,7 +62,8 @@ fn unfinished(bed: &Bed) {
         })
     };
     assert!(settled(&mut Vec::new()), "{:?}", scene.notes());
-    assert_eq!(again(ENOUGH, true), Code::Cancelled);
+    let cancelled = again(ENOUGH, true);
+    assert_eq!(cancelled.code(), Code::Cancelled, "{cancelled}");
     assert!(settled(&mut Vec::new()), "{:?}", scene.notes());
     drop(pods);
 

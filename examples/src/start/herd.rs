@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::{Output, micros};
 use crate::serving::raise_descriptors;
-use crate::signals::{STOP, Signals};
+use crate::signals::Signals;
 
 /// The copies, and what has become of them.
 pub(super) struct Herd<'a> {
@@ -63,13 +63,13 @@ struct Live {
 }
 
 impl<'a> Herd<'a> {
-    /// Makes an empty one. From now on signals that ask to stop are noticed by [`run`](Self::run).
+    /// Makes an empty one. [`run`](Self::run) notices the signals that ask to stop.
     pub(super) fn new(
         program: &'a Program,
         args: &'a [OsString],
         output: &'a Output,
+        signals: Signals,
     ) -> Result<Self, Fault> {
-        let signals = Signals::hold(STOP)?;
         let memory = || {
             let options = program.lazy_options()?;
             Memory::open(program.images()?, options, &program.working_set, output)

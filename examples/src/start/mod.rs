@@ -37,6 +37,7 @@ use crate::output::Output;
 use crate::places::{PRIVATE, check_directory, keep_files_private, make_directory, note_writers};
 use crate::program::{self, Given};
 use crate::settings;
+use crate::signals::{STOP, Signals};
 use crate::working_set::WorkingSetArgs;
 
 use background::Background;
@@ -191,9 +192,11 @@ Examples:
         if let Some(directory) = &self.log_dir {
             note_writers(output, "--log-dir", directory);
         }
+        // Held before the first file is made, which a program that a signal ends would leave.
+        let signals = Signals::hold(STOP)?;
         let plan = Plan::new(self, output)?;
         descriptors::hand_on(&given.all)?;
-        let exit = Herd::new(self, &given.all, output)?.run(plan, background)?;
+        let exit = Herd::new(self, &given.all, output, signals)?.run(plan, background)?;
         Ok(exit.into())
     }
 }

@@ -114,6 +114,8 @@ mod error;
 pub mod fuzzing;
 mod hooks;
 mod host;
+#[cfg(feature = "instant")]
+pub mod instant;
 pub mod labels;
 #[cfg(feature = "lazy")]
 pub mod lazy;

@@ -70,7 +70,7 @@ const CRIU_RS: &[&[&str]] = &[
     &["pages"],
     &["copies", "lazy"],
     &["operation"],
-    &["archive"],
+    &["archive", "instant"],
     &["preflight"],
     &["oci", "pod"],
     &["fuzzing"],
@@ -94,6 +94,7 @@ const CRI: &[&[&str]] = &[
 const STRANGERS: &[(&str, &str, &[&str])] = &[
     ("images", "", &["criu_archive", "criu_cri", "criu_rs", "criu_sys", "criu_cli"]),
     ("archive", "", &["criu_rs", "criu_sys", "criu_cli", "criu_cri"]),
+    ("plugin", "", &["criu_archive", "criu_cli", "criu_cri", "criu_images", "criu_rs", "criu_sys"]),
     ("cri", "", &["criu_cli", "criu_sys"]),
     ("criu-rs", "", &["criu_cli", "criu_cri"]),
     ("criu-rs", "pages", &["operation"]),
@@ -101,7 +102,7 @@ const STRANGERS: &[(&str, &str, &[&str])] = &[
 ];
 
 /// The crates without imports through the facade.
-const WITHOUT_FACADE: &[&str] = &["archive", "cri", "criu-rs", "images"];
+const WITHOUT_FACADE: &[&str] = &["archive", "cri", "criu-rs", "images", "plugin"];
 
 /// Returns every breach of the rules in the sources.
 ///

@@ -15,6 +15,8 @@ mod raw;
 #[cfg(feature = "pages")]
 pub(crate) mod scheduling;
 pub(crate) mod seqpacket;
+#[cfg(feature = "instant")]
+pub(crate) mod shared;
 pub(crate) mod spawn;
 #[cfg(feature = "lazy")]
 pub(crate) mod stream;

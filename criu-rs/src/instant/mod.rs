@@ -47,15 +47,20 @@
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
 mod error;
+mod guard;
 mod headroom;
+mod holder;
 mod library;
 mod options;
+mod orphans;
 mod outcome;
 mod plan;
 mod run;
 mod shared;
+mod teardown;
 
 pub use error::InstantError;
 pub use library::find_plugin;
 pub use options::{Headroom, InstantOptions};
+pub use orphans::{clear_orphans, holders_of};
 pub use outcome::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};

@@ -257,7 +257,8 @@ pub(crate) const LINE: usize = 512;
 mod tests {
     use super::*;
 
-    const ROW: &[u8] = b"12 (a) Z 1 (b)) S 7 12 12 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10 \
+    const ROW: &[u8] =
+        b"12 (a) Z 1 (b)) S 7 12 12 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10 \
         11 12 13 14 15 16 17 18 19 20 21 22 23 17 1 0 0\n";
 
     #[test]
@@ -277,7 +278,10 @@ mod tests {
         let (own, theirs) = (Stat::of(pid).unwrap(), procfs::process::Process::myself().unwrap());
         let stat = theirs.stat().unwrap();
         assert_eq!((own.parent, own.start), (stat.ppid, stat.starttime));
-        assert_eq!(Some(own.exit_signal), stat.exit_signal.map(|signal| signal.unsigned_abs().into()));
+        assert_eq!(
+            Some(own.exit_signal),
+            stat.exit_signal.map(|signal| signal.unsigned_abs().into())
+        );
         assert_eq!(number_for(pid, pid), Some(theirs.status().unwrap().nspid.unwrap()[0]));
         let mut threads = Vec::new();
         each_thread(pid, |thread| threads.push(thread));
@@ -304,7 +308,8 @@ mod tests {
         let text = b"Name:\tx\nGroups:\t1 2 3\nNSpid:\t12\t1\nSigBlk:\t00ff\n";
         for size in 1..text.len() {
             let mut line = [0; LINE];
-            let mut seeker = Seeker { name: b"NSpid:", line: &mut line, length: 0, is_found: false };
+            let mut seeker =
+                Seeker { name: b"NSpid:", line: &mut line, length: 0, is_found: false };
             assert!(text.chunks(size).any(|part| seeker.take(part)));
             assert_eq!(seeker.end(), Some(&b"\t12\t1"[..]));
         }

@@ -23,7 +23,6 @@
 #[cfg(feature = "lazy")]
 mod child;
 #[cfg(feature = "instant")]
-mod holders;
 #[cfg(feature = "lazy")]
 mod loss;
 mod memory;
@@ -38,6 +37,5 @@ mod table;
 mod tree;
 
 #[cfg(feature = "instant")]
-pub(crate) use holders::HolderGuard;
 #[cfg(feature = "lazy")]
 pub(crate) use missing::{Fate, GuardProcess, News, RANGES};

@@ -143,6 +143,8 @@ pub enum Reason {
     Full = 10,
     /// A filter of system calls would not let the task come back by itself if criu is killed.
     Filter = 11,
+    /// The task could not be restored. The dump has to fail, and the task goes on by itself.
+    Lost = 12,
 }
 
 /// A mapped journal.

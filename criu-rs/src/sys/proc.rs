@@ -213,7 +213,12 @@ pub(crate) fn held_back(pid: i32) -> Option<u64> {
     hexadecimal(words(status(pid, b"SigBlk:", &mut [0; LINE])?).next()?)
 }
 
-/// Returns the tracer of a process or thread, if there is one.
+/// Returns the process of a thread.
+pub(crate) fn process_of(thread: i32) -> Option<i32> {
+    numbers(status(thread, b"Tgid:", &mut [0; LINE])?).next()
+}
+
+/// Returns the thread that traces a thread, if there is one.
 pub(crate) fn tracer(pid: i32) -> Option<i32> {
     numbers(status(pid, b"TracerPid:", &mut [0; LINE])?).next().filter(|tracer| *tracer > 0)
 }
@@ -262,7 +267,8 @@ pub(crate) const LINE: usize = 512;
 mod tests {
     use super::*;
 
-    const ROW: &[u8] = b"12 (a) Z 1 (b)) S 7 12 12 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10 \
+    const ROW: &[u8] =
+        b"12 (a) Z 1 (b)) S 7 12 12 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10 \
         11 12 13 14 15 16 17 18 19 20 21 22 23 17 1 0 0\n";
 
     #[test]
@@ -282,7 +288,10 @@ mod tests {
         let (own, theirs) = (Stat::of(pid).unwrap(), procfs::process::Process::myself().unwrap());
         let stat = theirs.stat().unwrap();
         assert_eq!((own.parent, own.start), (stat.ppid, stat.starttime));
-        assert_eq!(Some(own.exit_signal), stat.exit_signal.map(|signal| signal.unsigned_abs().into()));
+        assert_eq!(
+            Some(own.exit_signal),
+            stat.exit_signal.map(|signal| signal.unsigned_abs().into())
+        );
         assert_eq!(number_for(pid, pid), Some(theirs.status().unwrap().nspid.unwrap()[0]));
         let mut threads = Vec::new();
         each_thread(pid, |thread| threads.push(thread));
@@ -309,7 +318,8 @@ mod tests {
         let text = b"Name:\tx\nGroups:\t1 2 3\nNSpid:\t12\t1\nSigBlk:\t00ff\n";
         for size in 1..text.len() {
             let mut line = [0; LINE];
-            let mut seeker = Seeker { name: b"NSpid:", line: &mut line, length: 0, is_found: false };
+            let mut seeker =
+                Seeker { name: b"NSpid:", line: &mut line, length: 0, is_found: false };
             assert!(text.chunks(size).any(|part| seeker.take(part)));
             assert_eq!(seeker.end(), Some(&b"\t12\t1"[..]));
         }

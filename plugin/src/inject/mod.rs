@@ -1,5 +1,26 @@
 //! Forks a stopped task, parks its child as a holder, and removes holders again.
 
+#[cfg(target_arch = "x86_64")]
+mod end;
+#[cfg(target_arch = "x86_64")]
+mod filter;
+#[cfg(target_arch = "x86_64")]
+mod fork;
+#[cfg(target_arch = "x86_64")]
+mod frame;
+#[cfg(target_arch = "x86_64")]
+mod gadget;
+#[cfg(target_arch = "x86_64")]
+mod guest;
+#[cfg(target_arch = "x86_64")]
+mod park;
+#[cfg(target_arch = "x86_64")]
+mod sys;
+#[cfg(target_arch = "x86_64")]
+mod text;
+#[cfg(target_arch = "x86_64")]
+mod trace;
+
 use std::time::Instant;
 
 use crate::journal::Reason;
@@ -27,13 +48,24 @@ pub struct Held {
     pub nanoseconds: u64,
 }
 
-/// A reason why there is no holder. The task is as it was.
+/// A reason why there is no holder. The task is as it was, except for [`Reason::Lost`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GiveUp {
     /// The reason, as the journal has it.
     pub reason: Reason,
     /// Number of the system's error, or 0.
     pub errno: i32,
+}
+
+impl GiveUp {
+    fn because(reason: Reason) -> Self {
+        Self { reason, errno: 0 }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn with(reason: Reason) -> impl Fn(Errno) -> Self + Copy {
+        move |Errno(errno)| Self { reason, errno }
+    }
 }
 
 /// Number of a system error.
@@ -48,8 +80,13 @@ pub struct Errno(pub i32);
 /// # Errors
 /// The reason why there is no holder.
 pub fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
-    let _ = (task, owner);
-    Err(GiveUp { reason: Reason::Fork, errno: libc::ENOSYS })
+    #[cfg(target_arch = "x86_64")]
+    return fork::fork_held(task, owner);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (task, owner);
+        Err(GiveUp::because(Reason::Gadgets))
+    }
 }
 
 /// Kills a holder and reaps it through its task, which the calling thread traces as for
@@ -58,27 +95,43 @@ pub fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
 /// # Errors
 /// `ECHILD` if the task has no such child, and `ETIMEDOUT` if the holder does not die.
 pub fn end(task: i32, holder: i32) -> Result<(), Errno> {
-    let _ = (task, holder);
-    Err(Errno(libc::ENOSYS))
+    #[cfg(target_arch = "x86_64")]
+    return end::end(task, holder);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (task, holder);
+        Err(Errno(libc::EOPNOTSUPP))
+    }
 }
 
 /// Reaps a dead holder through a thread of its task. The thread runs, and nobody traces it.
 /// `holder` is the number of the holder as the task sees it.
 ///
 /// The function allocates nothing and takes no lock, so it may run in a fork of a process with
-/// threads.
+/// threads. It needs some 100 KiB of stack.
 ///
 /// # Errors
 /// `EPERM` if the thread has another tracer, `ESRCH` if it is gone, `ECHILD` if the task has no
 /// such child, `EAGAIN` if the holder has not died yet, and `ETIMEDOUT` if the thread has not
-/// stopped by the deadline. Other errors mean that this thread cannot do it at this moment.
+/// stopped by the deadline: the kernel lets the thread go when the calling thread ends. Other
+/// errors mean that this thread cannot do it at this moment.
 pub fn reap(thread: i32, holder: i32, deadline: Instant) -> Result<(), Errno> {
-    let _ = (thread, holder, deadline);
-    Err(Errno(libc::ENOSYS))
+    #[cfg(target_arch = "x86_64")]
+    return end::reap(thread, holder, deadline);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (thread, holder, deadline);
+        Err(Errno(libc::EOPNOTSUPP))
+    }
 }
 
 /// Reads the signature of a holder. Returns `None` for a process that is not a parked holder.
 pub fn parked(pid: i32) -> Option<Owner> {
-    let _ = pid;
-    None
+    #[cfg(target_arch = "x86_64")]
+    return park::parked(pid);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = pid;
+        None
+    }
 }

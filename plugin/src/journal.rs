@@ -135,6 +135,8 @@ pub enum Reason {
     ShadowStack = 9,
     /// The journal has no room.
     Full = 10,
+    /// A filter of system calls would not let the task come back by itself if criu is killed.
+    Filter = 11,
 }
 
 /// A mapped journal.

@@ -18,6 +18,10 @@ const ROOMS: &[&str] = &[
     "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
     "lab/src/uffd.rs",
+    "plugin/src/inject/frame.rs",
+    "plugin/src/inject/sys.rs",
+    "plugin/src/inject/trace.rs",
+    "plugin/tests/inject/raw.rs",
 ];
 
 #[test]

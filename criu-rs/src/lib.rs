@@ -62,6 +62,7 @@
 //! | `pages` | [`pages`] and [`Dump::capture`] | yes |
 //! | `pod` | [`Pod`], [`PodRestore`], [`Sandbox`] | yes |
 //! | `preflight` | [`preflight`], [`Dump::preflight`], [`Restore::preflight`] | yes |
+//! | `instant` | the module `instant`: dumps whose memory is read while the tasks run on | no |
 //! | `archive` | the module `archive`: restores from archives and registries | no |
 //! | `firecracker` | memory on demand for virtual machines of Firecracker, in `lazy` | no |
 //! | `oci` | the module `oci`: containers | no |
@@ -152,6 +153,8 @@ pub use operation::{
     Restored, RunningPageServer, Session,
 };
 pub use options::{OPTIONS, OptionInfo};
+#[cfg(all(feature = "instant", feature = "pod"))]
+pub use pod::PodInstant;
 #[cfg(feature = "pod")]
 pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
 pub use sys::table::hold_back_descriptors;

@@ -141,8 +141,8 @@ pub use diagnosis::{Cause, End, Failure, LogExcerpt, StopMethod, StopReason, Sto
 pub use error::{Error, Misuse, Result};
 pub use hooks::{Action, HookError, HookResult, Hooks};
 pub use host::{
-    FileLock, LockError, LockKind, LockProblem, LockState, NestedNamespace, SeccompChange,
-    SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
+    FileLock, LiveHolder, LockError, LockKind, LockProblem, LockState, NestedNamespace, Reader,
+    SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
 #[cfg(feature = "pages")]
 pub use operation::Captured;

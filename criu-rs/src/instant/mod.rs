@@ -65,6 +65,7 @@ mod teardown;
 pub use error::InstantError;
 pub use library::find_plugin;
 pub use options::{Headroom, InstantOptions};
+pub use orphans::{clear_orphans, holders_of};
 pub use outcome::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};
 #[cfg(feature = "pod")]
 pub(crate) use read::Agreed;

@@ -131,7 +131,7 @@ impl<'a> Pod<'a> {
         connections(criu)?;
         let cgroups = self.check()?;
         if matches!(criu.program(), Ok(Some(_))) {
-            self.refuse_nested()?;
+            self.refuse_trees()?;
         }
         let dumps: Vec<(String, Dump<'a>)> =
             self.containers.iter().map(|c| (c.name.clone(), c.operation.clone())).collect();
@@ -183,10 +183,10 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// Refuses containers that no restore could bring back, before anything is frozen.
-    fn refuse_nested(&self) -> Result<(), PodError> {
+    /// Refuses containers that are not to be dumped, before anything is frozen.
+    fn refuse_trees(&self) -> Result<(), PodError> {
         self.containers.iter().try_for_each(|Container { name, operation: dump, .. }| {
-            dump.refuse_nested(Pid::this())
+            dump.refuse_tree(Pid::this())
                 .map_err(|error| PodError::Container { name: name.clone(), source: error.into() })
         })
     }

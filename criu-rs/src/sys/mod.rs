@@ -3,6 +3,7 @@
 pub(crate) mod fd;
 #[cfg(any(feature = "instant", feature = "lazy"))]
 pub(crate) mod guard;
+pub(crate) mod holders;
 #[cfg(any(feature = "instant", feature = "lazy"))]
 mod list;
 pub(crate) mod mounts;

@@ -203,6 +203,11 @@ pub(crate) fn number_for(pid: i32, other: i32) -> Option<i32> {
     (number > 0).then_some(number)
 }
 
+/// The number of a process in its own pid namespace.
+pub(crate) fn innermost(pid: i32) -> Option<i32> {
+    numbers(status(pid, b"NSpid:", &mut [0; LINE])?).last()
+}
+
 /// Returns the signals that the first thread of a process holds back, as bits.
 pub(crate) fn held_back(pid: i32) -> Option<u64> {
     hexadecimal(words(status(pid, b"SigBlk:", &mut [0; LINE])?).next()?)

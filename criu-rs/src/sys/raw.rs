@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 use std::ptr;
+#[cfg(feature = "instant")]
+use std::sync::atomic::AtomicU64;
 
 /// The result of a system call: a number that is not negative, or the negated errno.
 pub(in crate::sys) type Result = i64;
@@ -53,6 +55,29 @@ pub(in crate::sys) fn wait(fds: &mut [libc::pollfd], millis: Option<i64>) {
     let args = [fds.as_mut_ptr().addr() as u64, fds.len() as u64, time.addr() as u64, 0, 0, 0];
     // SAFETY: both pointers are valid for the call, or null, which means without end.
     let _ = unsafe { call(libc::SYS_ppoll, args) };
+}
+
+/// Waits without end until a descriptor is readable.
+#[cfg(feature = "instant")]
+pub(in crate::sys) fn wait_for(fd: i32) {
+    let mut fds = [poll_for(fd)];
+    while fds.iter().all(|fd| fd.revents == 0) {
+        wait(&mut fds, None);
+    }
+}
+
+/// Maps the words of a file, which others may change, for the rest of this process's life. `None`
+/// if the file is empty or the kernel refuses.
+#[cfg(feature = "instant")]
+pub(in crate::sys) fn map_words(file: i32, bytes: usize) -> Option<&'static [AtomicU64]> {
+    let prot = number(libc::PROT_READ | libc::PROT_WRITE);
+    let args = [0, bytes as u64, prot, number(libc::MAP_SHARED), number(file), 0];
+    // SAFETY: the kernel chooses a free address, so no memory is replaced.
+    let start = usize::try_from(unsafe { call(libc::SYS_mmap, args) }).ok()?;
+    let start = ptr::with_exposed_provenance::<AtomicU64>(start);
+    // SAFETY: so many whole words are mapped there, aligned to a page, and nobody unmaps them. All
+    // who change them do so by atomic writes.
+    Some(unsafe { std::slice::from_raw_parts(start, bytes / size_of::<u64>()) })
 }
 
 /// Returns a descriptor for [`wait`].

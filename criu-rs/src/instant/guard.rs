@@ -1,8 +1,9 @@
 //! The guard of a capture: a process that ends the holders if this process is killed.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::error::{Error, Result};
 use crate::sys::fd;
 use crate::sys::guard::HolderGuard;
 use crate::value::Pid;
@@ -30,7 +31,9 @@ impl Guard {
     ///
     /// # Errors
     /// The guard is gone.
-    pub(super) fn wait_for(&self, criu: Pid) -> io::Result<()> {
-        self.0.wait_for(std::os::fd::AsFd::as_fd(&fd::open(criu.nix())?))
+    pub(super) fn wait_for(&self, criu: Option<Pid>) -> Result<()> {
+        let Some(criu) = criu else { return Ok(()) };
+        let told = fd::open(criu.nix()).and_then(|criu| self.0.wait_for(criu.as_fd()));
+        told.map_err(|source| Error::system("tell the guard of holders about criu", source))
     }
 }

@@ -11,7 +11,9 @@ use super::error::InstantError;
 use super::guard::Guard;
 use super::holder::Holder;
 use super::shared::{self, Shared};
+use super::teardown;
 use crate::pages::held::{Mapping, mappings};
+use crate::undo::Unreaped;
 use crate::value::Pid;
 
 /// The holders of a capture, with the process that ends them if this one is killed. Dropped, they
@@ -19,7 +21,8 @@ use crate::value::Pid;
 #[derive(Debug)]
 pub(super) struct Holders {
     tasks: Vec<Held>,
-    guard: Guard,
+    /// Stays until the holders have ended.
+    _guard: Guard,
     shared: Arc<Shared>,
 }
 
@@ -49,7 +52,7 @@ impl Holders {
         guard: Guard,
         images: &Path,
     ) -> Result<Self, InstantError> {
-        let mut holders = Self { tasks: Vec::new(), guard, shared: Arc::clone(shared) };
+        let mut holders = Self { tasks: Vec::new(), _guard: guard, shared: Arc::clone(shared) };
         let journal = shared.journal()?;
         let mut records =
             journal.records().filter(|record| record.state() == Some(State::Held)).peekable();
@@ -75,19 +78,24 @@ impl Holders {
 impl Holders {
     /// The holders that a failed dump has left: criu was killed.
     pub(super) fn left(shared: &Arc<Shared>, guard: Guard) -> Self {
-        Self { tasks: Vec::new(), guard, shared: Arc::clone(shared) }
+        Self { tasks: Vec::new(), _guard: guard, shared: Arc::clone(shared) }
     }
 
-    /// Ends the holders.
-    pub(super) fn end(self) {}
+    /// Ends the holders, and returns those that their tasks have not reaped: see
+    /// [`teardown::end`].
+    pub(super) fn end(mut self) -> Vec<Unreaped> {
+        self.end_all()
+    }
+
+    fn end_all(&mut self) -> Vec<Unreaped> {
+        let known = std::mem::take(&mut self.tasks).into_iter().map(|held| held.holder);
+        teardown::end(known.collect(), self.shared.journal().ok().as_ref())
+    }
 }
 
 impl Drop for Holders {
     fn drop(&mut self) {
-        for held in &self.tasks {
-            let pid = nix::unistd::Pid::from_raw(held.holder.pid);
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        }
+        self.end_all();
     }
 }
 
@@ -95,13 +103,8 @@ impl Held {
     fn open(record: &Record<'_>) -> Result<Self, InstantError> {
         let broken = || InstantError::Journal("a record");
         let pid = shared::pid(record, Field::Task).ok_or_else(broken)?;
-        let number = shared::pid(record, Field::Holder).ok_or_else(broken)?;
         let inner = u32::try_from(record.get(Field::Inner)).map_err(|_| broken())?;
-        let holder = Holder::open(pid, record).map_err(|source| InstantError::Lost {
-            task: pid,
-            holder: number,
-            why: source.to_string(),
-        })?;
+        let holder = Holder::open(pid, record)?;
         let fork = Duration::from_nanos(record.get(Field::ForkTime));
         Ok(Self { pid, inner, holder, mappings: Vec::new(), pages: 0, fork })
     }

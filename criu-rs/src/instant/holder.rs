@@ -22,7 +22,6 @@ use crate::value::Pid;
 /// show nothing, even if another process has got the number.
 #[derive(Debug)]
 pub(super) struct Holder {
-    task: Pid,
     pid: Pid,
     start: u64,
     bond: Bond,
@@ -72,12 +71,7 @@ impl Holder {
         if !bond.is_there() {
             return Err(gone());
         }
-        Ok(Self { task, pid, start, bond, memory, pagemap, counts: Vec::new() })
-    }
-
-    /// The task.
-    pub(super) fn task(&self) -> Pid {
-        self.task
+        Ok(Self { pid, start, bond, memory, pagemap, counts: Vec::new() })
     }
 
     /// The number of the holder.

@@ -85,7 +85,7 @@ impl Job {
         let complete = Instant::now();
         match self.delta.take() {
             Some(mut delta) => delta.complete(self.holders),
-            None => self.holders.end(),
+            None => read.unreaped = self.holders.end().iter().map(ToString::to_string).collect(),
         }
         read.teardown = complete.elapsed();
         Ok(read)

@@ -151,7 +151,7 @@ impl<'a> Ready<'a> {
             let why = io::Error::new(io::ErrorKind::Unsupported, why);
             return Err(Error::system("capture memory", why));
         };
-        let mut dump = dump.clone();
+        let mut dump = dump.clone().hide_holders(kept.to_vec());
         dump.common.opts.images = directory;
         let shared = Shared::new(&plan).map_err(|e| Error::system("make a journal", e))?;
         let shared = Arc::new(shared);

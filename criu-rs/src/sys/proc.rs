@@ -213,7 +213,12 @@ pub(crate) fn held_back(pid: i32) -> Option<u64> {
     hexadecimal(words(status(pid, b"SigBlk:", &mut [0; LINE])?).next()?)
 }
 
-/// Returns the tracer of a process or thread, if there is one.
+/// Returns the process of a thread.
+pub(crate) fn process_of(thread: i32) -> Option<i32> {
+    numbers(status(thread, b"Tgid:", &mut [0; LINE])?).next()
+}
+
+/// Returns the thread that traces a thread, if there is one.
 pub(crate) fn tracer(pid: i32) -> Option<i32> {
     numbers(status(pid, b"TracerPid:", &mut [0; LINE])?).next().filter(|tracer| *tracer > 0)
 }

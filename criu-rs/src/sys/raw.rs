@@ -131,6 +131,13 @@ pub(in crate::sys) fn open_process(pid: i32) -> Result {
     unsafe { call(libc::SYS_pidfd_open, [number(pid), 0, 0, 0, 0, 0]) }
 }
 
+/// Returns the number of this thread.
+#[cfg(feature = "instant")]
+pub(in crate::sys) fn own_thread() -> i32 {
+    // SAFETY: the call takes nothing.
+    i32::try_from(unsafe { call(libc::SYS_gettid, [0; 6]) }).unwrap_or(0)
+}
+
 /// Ends this process.
 pub(in crate::sys) fn exit(status: i32) -> ! {
     loop {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::host::holders::{Found, below};
-use crate::host::{LiveHolder, Reader};
+use crate::host::{LiveHolder, Reader, in_a_thread};
 use crate::sys::holders::{Bond, Kept};
 use crate::value::Pid;
 
@@ -24,7 +24,17 @@ pub(crate) struct Unreaped {
 ///
 /// All are killed first: the kernel takes their memory back at one time.
 pub(crate) fn end(bonds: &[Bond], patience: Duration) -> Vec<Unreaped> {
+    if bonds.is_empty() {
+        return Vec::new();
+    }
     bonds.iter().for_each(Bond::kill);
+    // A thread of a task that does not stop in time stays traced until the tracing thread ends.
+    let reaped = in_a_thread(|| Ok(reap(bonds, patience)));
+    // The system has no thread left.
+    reaped.unwrap_or_else(|_| reap(bonds, patience))
+}
+
+fn reap(bonds: &[Bond], patience: Duration) -> Vec<Unreaped> {
     let until = Instant::now() + patience;
     let mut left: Vec<&Bond> = bonds.iter().collect();
     loop {

@@ -23,6 +23,7 @@
 #[cfg(feature = "lazy")]
 mod child;
 #[cfg(feature = "instant")]
+mod holders;
 #[cfg(feature = "lazy")]
 mod loss;
 mod memory;
@@ -37,5 +38,6 @@ mod table;
 mod tree;
 
 #[cfg(feature = "instant")]
+pub(crate) use holders::HolderGuard;
 #[cfg(feature = "lazy")]
 pub(crate) use missing::{Fate, GuardProcess, News, RANGES};

@@ -48,7 +48,9 @@ fn stop_children(parent: Member, members: &mut List<Member>) {
         return;
     }
     let mut pids = List::new();
-    proc::each_child(parent.pid, |pid| drop(pids.push(pid)));
+    proc::each_child(parent.pid, |pid| {
+        pids.push(pid);
+    });
     for pid in pids.items().iter().copied() {
         if members.items().iter().any(|member| member.pid == pid) {
             continue;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use criu_plugin::inject;
 
 use super::thread::Threads;
-use crate::sys::proc::{Stat, number_for, tracer};
+use crate::sys::proc::{Stat, number_for, process_of, tracer};
 use crate::sys::{fd, raw};
 
 /// A holder and its task, by numbers.
@@ -51,6 +51,9 @@ pub(crate) enum Kept {
     /// Another process traces the task, and a thread has one tracer only.
     #[error("process {0} traces its task")]
     Traced(i32),
+    /// A thread of the task does not stop. It is traced until the calling thread ends.
+    #[error("thread {0} of its task does not stop")]
+    Stuck(i32),
     /// A thread of the task could not be made to reap the holder.
     #[error("no thread of its task reaps it: {}", io::Error::from_raw_os_error(*.0))]
     Unwilling(i32),
@@ -136,6 +139,8 @@ fn reap_by(
                 return Ok(End::Adopted(parent));
             }
             match once(held, until, &by) {
+                // This thread has to end, so that the thread that has not stopped runs on.
+                Err(Kept::Stuck(thread)) => return Err(Kept::Stuck(thread)),
                 Ok(()) if !raw::signal(held.pidfd, 0) => return Ok(End::Reaped),
                 Ok(()) => Kept::Unwilling(libc::ECHILD),
                 Err(kept) => kept,
@@ -163,8 +168,11 @@ fn once(
             Ok(()) | Err(libc::ECHILD) => return Ok(()),
             Err(libc::ESRCH) => {}
             Err(libc::EPERM) => {
-                let by = tracer(thread).or_else(|| tracer(held.task));
+                let by = tracer(thread).and_then(process_of);
                 kept = by.map_or(Kept::Unwilling(libc::EPERM), Kept::Traced);
+            }
+            Err(libc::ETIMEDOUT) if tracer(thread) == Some(raw::own_thread()) => {
+                return Err(Kept::Stuck(thread));
             }
             Err(errno) => kept = Kept::Unwilling(errno),
         }
@@ -184,3 +192,125 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::sync::mpsc;
+
+    use nix::sys::ptrace;
+
+    use super::*;
+    use crate::sys::holders::lab::{Task, children, hold};
+    use crate::sys::holders::{Look, Owner};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn a_task_reaps_its_holder_and_runs_on() {
+        let (task, own) = (Task::sleeping(), Owner::this().unwrap());
+        let holder = hold(task.pid(), own);
+        assert_eq!(Look::at(holder), Some(Look::Parked(own)));
+        let bond = Bond::open(task.pid(), holder).unwrap();
+        assert_eq!(bond.reap(Instant::now()), Err(Kept::Alive));
+        bond.kill();
+        assert!(criu_lab::soon(|| criu_lab::process::has_ended(holder)));
+        assert_eq!(Look::at(holder), Some(Look::Dead));
+        assert_eq!(bond.reap(soon()), Ok(End::Reaped));
+        assert!(!bond.is_there());
+        task.is_unharmed();
+        assert_eq!(bond.reap(Instant::now()), Ok(End::Reaped), "once more");
+    }
+
+    #[test]
+    fn a_running_task_and_one_in_a_pid_namespace_reap_their_holders() {
+        let own = Owner::this().unwrap();
+        let busy = Task::start("sh", &["-c", "while :; do :; done"]);
+        let apart = Task::start("unshare", &["--pid", "--fork", "--kill-child", "sleep", "1000"]);
+        let mut inner = Vec::new();
+        assert!(criu_lab::soon(|| {
+            inner = children(apart.pid());
+            inner.first().is_some_and(|inner| criu_lab::process::name(*inner) == "sleep")
+        }));
+        for (task, number) in [(busy.pid(), None), (inner[0], Some(2))] {
+            let holder = hold(task, own);
+            let bond = Bond::open(task, holder).unwrap();
+            assert_eq!(bond.held.inner, number.unwrap_or(holder));
+            bond.kill();
+            assert_eq!(bond.reap(soon()), Ok(End::Reaped));
+            assert_eq!(children(task), []);
+        }
+        busy.is_unharmed();
+    }
+
+    #[test]
+    fn a_stopped_task_reaps_its_holder_and_stays_stopped() {
+        let task = Task::sleeping();
+        let bond = Bond::open(task.pid(), hold(task.pid(), Owner::this().unwrap())).unwrap();
+        let pid = nix::unistd::Pid::from_raw(task.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        assert!(criu_lab::soon(|| Stat::of(task.pid()).unwrap().state == b'T'));
+        bond.kill();
+        assert_eq!(bond.reap(soon()), Ok(End::Reaped));
+        assert_eq!((children(task.pid()), tracer(task.pid())), (vec![], None));
+        assert!(criu_lab::soon(|| Stat::of(task.pid()).unwrap().state == b'T'));
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
+        assert!(criu_lab::soon(|| Stat::of(task.pid()).unwrap().state == b'S'));
+    }
+
+    #[test]
+    fn a_holder_whose_task_has_ended_is_left_to_its_new_parent() {
+        let task = Task::sleeping();
+        let holder = hold(task.pid(), Owner::this().unwrap());
+        let bond = Bond::open(task.pid(), holder).unwrap();
+        drop(task);
+        assert_eq!(Look::at(holder), Some(Look::Parked(Owner::this().unwrap())), "it lives on");
+        bond.kill();
+        assert!(matches!(bond.reap(soon()), Ok(End::Adopted(_) | End::Reaped)));
+    }
+
+    #[test]
+    fn a_task_with_a_tracer_is_waited_for() {
+        let task = Task::sleeping();
+        let bond = Bond::open(task.pid(), hold(task.pid(), Owner::this().unwrap())).unwrap();
+        bond.kill();
+        let pid = nix::unistd::Pid::from_raw(task.pid());
+        let (send, go) = mpsc::channel::<()>();
+        let (traced, is_traced) = mpsc::channel();
+        let tracer = std::thread::spawn(move || {
+            ptrace::seize(pid, ptrace::Options::empty()).unwrap();
+            traced.send(()).unwrap();
+            let _ = go.recv();
+        });
+        is_traced.recv().unwrap();
+        let until = Instant::now() + Duration::from_millis(50);
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(bond.reap(until), Err(Kept::Traced(own)));
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(send);
+        });
+        assert_eq!(bond.reap(soon()), Ok(End::Reaped));
+        late.join().unwrap();
+        tracer.join().unwrap();
+        task.is_unharmed();
+    }
+
+    #[test]
+    fn what_threads_answer_decides() {
+        let task = Task::sleeping();
+        let bond = Bond::open(task.pid(), hold(task.pid(), Owner::this().unwrap())).unwrap();
+        bond.kill();
+        let by = |answer: Result<(), i32>| {
+            let until = Instant::now() + Duration::from_millis(20);
+            reap_by(&bond.held, until, move |_, _, _| answer)
+        };
+        assert!(criu_lab::soon(|| criu_lab::process::has_ended(bond.holder())));
+        for errno in [libc::ESRCH, libc::EOPNOTSUPP, libc::ETIMEDOUT, libc::EPERM] {
+            assert_eq!(by(Err(errno)), Err(Kept::Unwilling(errno)));
+        }
+        assert_eq!(by(Ok(())), Err(Kept::Unwilling(libc::ECHILD)), "a lie");
+        assert_eq!(bond.reap(soon()), Ok(End::Reaped));
+    }
+}

@@ -14,7 +14,7 @@ mod thread;
 use super::proc::{Call, Doing, FORKNOEXEC, Stat, held_back};
 
 #[cfg(feature = "instant")]
-pub(crate) use bond::{Bond, End, Kept};
+pub(crate) use bond::{Bond, Kept};
 #[cfg(feature = "instant")]
 pub(in crate::sys) use bond::{Held, reap};
 #[cfg(feature = "instant")]
@@ -83,8 +83,11 @@ const _: () = assert!(MAGIC == criu_plugin::inject::MAGIC as u64);
 /// All signals, without the two that nobody can hold back.
 const ALL_SIGNALS: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
+#[cfg(all(test, feature = "instant", target_arch = "x86_64"))]
+pub(crate) mod lab;
+
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     #[test]

@@ -80,11 +80,24 @@ impl Guest {
             Call { number: libc::SYS_rt_sigreturn, arguments: [0; 6], stack: self.layout.home };
         self.thread.set_registers(&frame::call(&self.registers, self.gadgets, &home))?;
         self.thread.set_mask(!0)?;
-        self.thread.to_call()?;
-        match self.thread.wait(deadline)? {
-            Stop::Call => Ok(()),
-            other => Err(self.unexpected(other, deadline)),
+        self.to_call(deadline).map(drop)
+    }
+
+    /// Lets the task go on to the entry or the exit of a call. Returns the message of an event on
+    /// the way.
+    fn to_call(&self, deadline: Instant) -> Result<Option<u64>, Errno> {
+        let mut message = None;
+        for _ in 0..STOPS {
+            self.thread.to_call()?;
+            match self.thread.wait(deadline)? {
+                Stop::Call => return Ok(message),
+                Stop::Event(libc::PTRACE_EVENT_CLONE) => message = Some(self.thread.message()?),
+                // A task that was stopped by a signal may stop for its tracer once more.
+                Stop::Trap => {}
+                other => return Err(self.unexpected(other, deadline)),
+            }
         }
+        Err(Errno(libc::EBUSY))
     }
 
     /// Makes a call at the entry of the system call that would bring the task home. Returns its
@@ -100,15 +113,7 @@ impl Guest {
         registers.rax = registers.rax.wrapping_neg();
         registers.rip += 2;
         self.thread.set_registers(&registers)?;
-        let mut message = None;
-        loop {
-            self.thread.to_call()?;
-            match self.thread.wait(deadline)? {
-                Stop::Call => break,
-                Stop::Event(libc::PTRACE_EVENT_CLONE) => message = Some(self.thread.message()?),
-                other => return Err(self.unexpected(other, deadline)),
-            }
-        }
+        let message = self.to_call(deadline)?;
         let result = self.thread.registers()?.rax;
         Ok(Made { result: i64::from_ne_bytes(result.to_ne_bytes()), message })
     }
@@ -222,5 +227,5 @@ pub(super) fn pass<const N: usize, const M: usize>(
 /// Code segment of programs with 64 bits.
 const CODE_64: u64 = 0x33;
 
-/// Most stops of a task on its way into [`Stop::Trap`].
+/// Most stops of a task on its way to a call, or into [`Stop::Trap`].
 const STOPS: usize = 16;

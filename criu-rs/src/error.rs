@@ -119,6 +119,10 @@ pub enum Error {
     /// error of the module `lazy`.
     #[error("lazy restore: {0}")]
     Lazy(Arc<dyn std::error::Error + Send + Sync>),
+    /// An instant capture failed or was refused. The tasks run on. The source is an error of the
+    /// module `instant`.
+    #[error("instant capture: {0}")]
+    Instant(Arc<dyn std::error::Error + Send + Sync>),
     /// CRIU succeeded, but the images that it wrote cannot be read.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),

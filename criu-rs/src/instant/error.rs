@@ -1,0 +1,100 @@
+//! The errors of instant captures.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::Error;
+use crate::pages::PagesError;
+use crate::value::Pid;
+
+/// The reason why an instant capture failed or was refused. It is the source of
+/// [`Error::Instant`](crate::Error::Instant).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstantError {
+    /// The plugin was not found. Nothing was touched.
+    #[error("no plugin at {}: install libcriu_plugin.so, or name its path", shown(looked))]
+    NoPlugin {
+        /// The paths that were looked at.
+        looked: Vec<PathBuf>,
+    },
+    /// The plugin cannot be used. Nothing was touched.
+    #[error("the plugin {} cannot be used: {why}", path.display())]
+    Plugin {
+        /// The path of the plugin.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// A holder of another capture lives in the tree, and a dump would save it as a process. The
+    /// tasks were not touched.
+    #[error(
+        "process {holder} holds the memory of process {task} for a capture of process {owner}: \
+         wait until that capture ends"
+    )]
+    Busy {
+        /// The task.
+        task: Pid,
+        /// Its holder.
+        holder: Pid,
+        /// The process that reads the holder.
+        owner: i32,
+    },
+    /// A holder was lost before its memory was read. No checkpoint is left; the tasks run on.
+    #[error("the holder {holder} of process {task} is lost: {why}")]
+    Lost {
+        /// The task.
+        task: Pid,
+        /// Its holder.
+        holder: Pid,
+        /// The reason.
+        why: String,
+    },
+    /// The pages cannot be read or written. No checkpoint is left; the tasks run on.
+    #[error("{0}")]
+    Pages(#[from] PagesError),
+    /// The images do not hold what the holder holds. No checkpoint is left; the tasks run on.
+    #[error("process {task}: {what}: found {found}, wanted {wanted}")]
+    Differs {
+        /// The task.
+        task: Pid,
+        /// The thing that was compared.
+        what: String,
+        /// The value in the images.
+        found: u64,
+        /// The value at the time of the capture.
+        wanted: u64,
+    },
+    /// The capture was cancelled while the memory was read. No checkpoint is left; the tasks run
+    /// on.
+    #[error("the capture was cancelled while the memory was read")]
+    Cancelled,
+    /// The thread that reads the memory has panicked. No checkpoint is left; the tasks run on.
+    #[error("the thread that reads the memory has panicked")]
+    Panicked,
+    /// A system call failed.
+    #[error("cannot {doing}: {source}")]
+    System {
+        /// The attempt that failed.
+        doing: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl InstantError {
+    pub(super) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { doing, source }
+    }
+}
+
+impl From<InstantError> for Error {
+    fn from(error: InstantError) -> Self {
+        Self::Instant(std::sync::Arc::new(error))
+    }
+}
+
+fn shown(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    shown.join(", ")
+}

@@ -291,6 +291,7 @@ impl Known {
 pub(crate) const OURS: &[&str] = &[
     "accept-label-loss",
     "accept-lock-loss",
+    "accept-low-memory",
     "around",
     "authfile",
     "ca",
@@ -312,6 +313,8 @@ pub(crate) const OURS: &[&str] = &[
     "fill",
     "identity",
     "images",
+    "instant",
+    "instant-least",
     "json",
     "lazy",
     "listening",
@@ -320,12 +323,14 @@ pub(crate) const OURS: &[&str] = &[
     "overwrite",
     "passphrase-file",
     "plain-http",
+    "plugin",
     "record",
     "relay",
     "restores",
     "sessions",
     "sync",
     "trust-directory",
+    "verify",
 ];
 
 #[cfg(test)]

@@ -47,10 +47,15 @@
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
 mod error;
+mod headroom;
+mod library;
 mod options;
 mod outcome;
+mod plan;
 mod run;
+mod shared;
 
 pub use error::InstantError;
+pub use library::find_plugin;
 pub use options::{Headroom, InstantOptions};
 pub use outcome::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};

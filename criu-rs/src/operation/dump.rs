@@ -122,7 +122,7 @@ impl<'a> Dump<'a> {
         self.begin_and(criu, actions, Watched::keep)
     }
 
-    pub(super) fn begin_and(
+    pub(crate) fn begin_and(
         &self,
         criu: &Criu,
         actions: bool,
@@ -206,6 +206,13 @@ impl<'a> Dump<'a> {
     /// Returns the cgroup that stops the tasks.
     pub(crate) fn freezer(&self) -> Option<PathBuf> {
         let path = self.common.opts.freezer()?;
+        Some(OsStr::from_bytes(path).into())
+    }
+
+    /// Returns the configuration file that the request names.
+    #[cfg(feature = "instant")]
+    pub(crate) fn named_config(&self) -> Option<PathBuf> {
+        let path = self.common.opts.message().config_file.as_deref()?;
         Some(OsStr::from_bytes(path).into())
     }
 

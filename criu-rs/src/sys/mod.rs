@@ -9,6 +9,8 @@ pub(crate) mod random;
 #[cfg(feature = "pages")]
 pub(crate) mod scheduling;
 pub(crate) mod seqpacket;
+#[cfg(feature = "instant")]
+pub(crate) mod shared;
 pub(crate) mod spawn;
 #[cfg(feature = "lazy")]
 pub(crate) mod stream;

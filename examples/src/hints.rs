@@ -240,6 +240,10 @@ mod tests {
         for word in [Word::Dump, Word::Restore, Word::Checkpoint, Word::ContainerRestore] {
             can_be_followed(word, NO_CRIU);
         }
+        for error in instant::samples() {
+            can_be_followed(Word::Dump, instant::of(&error).unwrap());
+            can_be_followed(Word::Checkpoint, instant::of(&error).unwrap());
+        }
         for problem in [LockProblem::NotAsked, LockProblem::NotRestored] {
             can_be_followed(Word::Restore, about_locks(problem));
             can_be_followed(Word::ContainerRestore, about_locks(problem));

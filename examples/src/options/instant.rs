@@ -23,6 +23,7 @@ const NOT_WITH: &[&str] = &[
     "ps_socket",
     "relay",
     "status_fd",
+    "stream",
     "track_mem",
 ];
 
@@ -37,7 +38,7 @@ pub(crate) struct InstantDump {
     /// The plugin that CRIU loads; libcriu_plugin.so beside this program, in /usr/lib/criu-rs or in
     /// /usr/local/lib/criu-rs unless given
     #[arg(long, value_name = "FILE", requires = "instant")]
-    plugin: Option<PathBuf>,
+    instant_plugin: Option<PathBuf>,
     /// The smallest private memory of a task that is forked, with K, M or G; 16M unless given.
     /// Other tasks stand still while their memory is read
     #[arg(long, value_name = "SIZE", value_parser = memory, requires = "instant")]
@@ -59,7 +60,7 @@ impl InstantDump {
     /// Returns the options for the library.
     pub(crate) fn options(&self) -> InstantOptions {
         let mut options = InstantOptions::new().verify(self.verify);
-        if let Some(plugin) = &self.plugin {
+        if let Some(plugin) = &self.instant_plugin {
             options = options.plugin(plugin);
         }
         if let Some(bytes) = self.instant_least {

@@ -53,7 +53,7 @@ impl Progress {
         self.show();
     }
 
-    /// Shows the line with so many bytes that are done, of so many. A short operation shows nothing.
+    /// Shows the line with so many bytes that are done, of all. A short operation shows nothing.
     pub(crate) fn show_part(&self, done: u64, all: u64) {
         self.bar.set_length(all);
         self.bar.set_position(done);

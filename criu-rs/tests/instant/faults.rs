@@ -112,14 +112,11 @@ pub fn run(lab: &Lab, rounds: u64, seed: u64) -> Result<Table, String> {
 pub fn drive(words: &[String]) {
     let (criu, images) = (Criu::at(&words[0]), Path::new(&words[2]));
     let pid: Pid = words[1].parse().unwrap();
-    let result = dump(pid, images)
-        .instant(&criu, &eager(), &mut ())
-        .and_then(|capture| {
-            let ways: Vec<String> =
-                capture.tasks.iter().map(|task| task.way.to_string()).collect();
-            println!("WAYS {}", ways.join("; "));
-            capture.reading.wait()
-        });
+    let result = dump(pid, images).instant(&criu, &eager(), &mut ()).and_then(|capture| {
+        let ways: Vec<String> = capture.tasks.iter().map(|task| task.way.to_string()).collect();
+        println!("WAYS {}", ways.join("; "));
+        capture.reading.wait()
+    });
     match result {
         Ok(read) => println!("RESULT done, {} held, {} captured", read.held, read.captured),
         Err(error) => println!("RESULT failed: {}", error.to_string().replace('\n', " ")),
@@ -406,7 +403,10 @@ fn end_of(driver: &mut Child) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| fault | done | failed cleanly | fault too late | lost to kill -9 of criu |")?;
+        writeln!(
+            f,
+            "| fault | done | failed cleanly | fault too late | lost to kill -9 of criu |"
+        )?;
         writeln!(f, "| --- | --: | --: | --: | --: |")?;
         for (fault, row) in &self.rows {
             let number = |end: End| row.get(&end).copied().unwrap_or(0);

@@ -117,10 +117,7 @@ fn pids(lab: &Lab) {
     let capture = dump(scene.target.pid, &images).instant(&lab.criu, &eager(), &mut ()).unwrap();
     let way = capture.tasks[0].way.clone();
     println!("{way}");
-    assert!(
-        matches!(way, Way::Captured(WhyNot::Processes | WhyNot::GivenUp { .. })),
-        "{way:?}"
-    );
+    assert!(matches!(way, Way::Captured(WhyNot::Processes | WhyNot::GivenUp { .. })), "{way:?}");
     capture.reading.wait().unwrap();
     none_stays();
     scene.goes_on().unwrap();

@@ -45,9 +45,9 @@ pub fn run(lab: &Lab, dumps: u64, seed: u64) -> Result<Table, String> {
         round += 1;
         let shape = Shape::random(seed, 96);
         let most = dumps - table.dumps;
-        table.round(lab, shape, seed, most).map_err(|why| {
-            format!("round {round}, {shape:?}: {why}\n{table}", table = &table)
-        })?;
+        table
+            .round(lab, shape, seed, most)
+            .map_err(|why| format!("round {round}, {shape:?}: {why}\n{table}", table = &table))?;
     }
     table.time = begun.elapsed();
     Ok(table)

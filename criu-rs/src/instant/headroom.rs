@@ -68,7 +68,7 @@ fn worst(bytes: impl Iterator<Item = u64>) -> u64 {
 }
 
 /// The memory that programs can take without swapping, in bytes.
-fn free_of_machine() -> Option<u64> {
+pub(super) fn free_of_machine() -> Option<u64> {
     Meminfo::current().ok()?.mem_available
 }
 

@@ -11,7 +11,7 @@ use crate::host::tree;
 use crate::value::Pid;
 
 /// The verdict about each task of a tree.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) tasks: Vec<Planned>,
     /// The private memory from which on a task that begins after the look gets a holder.
@@ -28,6 +28,8 @@ pub(super) struct Planned {
     pub(super) inner: u64,
     /// Private memory that a holder would keep, in bytes: anonymous memory and swap.
     pub(super) bytes: u64,
+    /// Shared memory, in bytes. CRIU reads it in any case.
+    pub(super) shared: u64,
     pub(super) verdict: Verdict,
 }
 
@@ -41,20 +43,33 @@ pub(super) enum Verdict {
 }
 
 impl Plan {
-    /// Looks at a running tree. Tasks that end meanwhile are left out.
-    pub(super) fn of(root: Pid, options: &InstantOptions) -> Self {
-        let tasks = tree::descendants(root).into_iter();
-        let mut tasks: Vec<Planned> = tasks.filter_map(|pid| Planned::of(pid, options)).collect();
-        let mut least_unknown = options.least;
-        if options.headroom == Headroom::Check && !headroom::check(&mut tasks) {
-            least_unknown = u64::MAX;
+    /// Looks at running trees that are dumped at one time, and returns a plan for each. Tasks that
+    /// end meanwhile are left out, and so are holders that are kept of an earlier round: CRIU does
+    /// not see them.
+    pub(super) fn of(roots: &[Pid], options: &InstantOptions, kept: &[(Pid, u64)]) -> Vec<Self> {
+        let is_kept = |pid: &Pid| kept.iter().any(|(holder, _)| holder == pid);
+        let mut tasks: Vec<Planned> = Vec::new();
+        let mut starts = Vec::new();
+        for root in roots {
+            starts.push(tasks.len());
+            let found = tree::descendants(*root).into_iter().filter(|pid| !is_kept(pid));
+            tasks.extend(found.filter_map(|pid| Planned::of(pid, options)));
         }
-        Self { tasks, least_unknown }
+        let is_room = options.headroom == Headroom::Accept || headroom::check(&mut tasks);
+        let least_unknown = if is_room { options.least } else { u64::MAX };
+        let split = |start| Self { tasks: tasks.split_off(start), least_unknown };
+        let mut plans: Vec<Self> = starts.into_iter().rev().map(split).collect();
+        plans.reverse();
+        plans
     }
 
-    /// Returns true if a task gets a holder, or may get one if it begins until the freeze.
-    pub(super) fn holds(&self) -> bool {
-        self.tasks.iter().any(Planned::is_held)
+    /// Returns the size of a pool for the pages that CRIU reads itself, in bytes.
+    pub(super) fn pool(&self) -> usize {
+        let tasks = self.tasks.iter();
+        let bytes = tasks.map(|task| if task.is_held() { task.shared } else { task.all() });
+        let bytes = bytes.fold(SPARE, u64::saturating_add);
+        let most = headroom::free_of_machine().map_or(u64::MAX, |free| free / 4);
+        usize::try_from(bytes.min(most)).unwrap_or(usize::MAX)
     }
 }
 
@@ -67,8 +82,13 @@ impl Planned {
         let inner = inner.and_then(|id| u64::try_from(id).ok()).unwrap_or(0);
         let kib = |number: Option<u64>| number.unwrap_or(0);
         let bytes = kib(status.rssanon).saturating_add(kib(status.vmswap)).saturating_mul(1024);
+        let shared = kib(status.rssshmem).saturating_mul(1024);
         let verdict = verdict(bytes, || mappings(pid), options);
-        Some(Self { pid, start, inner, bytes, verdict })
+        Some(Self { pid, start, inner, bytes, shared, verdict })
+    }
+
+    fn all(&self) -> u64 {
+        self.bytes.saturating_add(self.shared)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -101,6 +121,9 @@ fn mappings(pid: Pid) -> u64 {
     }
     count
 }
+
+/// Memory for the pages that CRIU reads of each task, and for tasks that are not known, in bytes.
+const SPARE: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {

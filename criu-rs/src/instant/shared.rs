@@ -1,12 +1,13 @@
 //! The journal that this process shares with the plugin.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use criu_plugin::journal::{Field, Head, Journal, MOST, Plugin, Reason, Record, State};
 use nix::errno::Errno;
 
+use super::error::InstantError;
 use super::outcome::WhyNot;
 use super::plan::{Plan, Verdict};
 use crate::host::tree;
@@ -50,10 +51,20 @@ impl Shared {
     ///
     /// # Errors
     /// The plugin has overwritten the head.
-    pub(super) fn journal(&self) -> io::Result<Journal<'_>> {
-        let broken = || io::Error::new(io::ErrorKind::InvalidData, "the journal is damaged");
-        Journal::new(self.0.words()).ok_or_else(broken)
+    pub(super) fn journal(&self) -> Result<Journal<'_>, InstantError> {
+        Journal::new(self.0.words()).ok_or(InstantError::Journal("its head"))
     }
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Returns a process id in a record.
+pub(super) fn pid(record: &Record<'_>, field: Field) -> Option<Pid> {
+    i32::try_from(record.get(field)).ok().and_then(Pid::new)
 }
 
 /// Returns the reason why no task has a holder, if the plugin has not been at work.
@@ -97,6 +108,7 @@ const REASONS: &[(Reason, &str)] = &[
     (Reason::Park, "its fork could not be made harmless"),
     (Reason::ShadowStack, "the kernel protects it by a shadow stack"),
     (Reason::Full, "too many processes have begun meanwhile"),
+    (Reason::Filter, "its seccomp filter refuses calls that bring it back if criu is killed"),
 ];
 
 /// Records for tasks that begin until the freeze, beside one for each known task.

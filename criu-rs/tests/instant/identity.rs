@@ -28,11 +28,10 @@ fn tree(lab: &Lab) {
     compare(lab, &mut lab.start(Shape { children: 3, ..shape }));
 }
 
-/// The mapping `HUGETLB` of the zoo is there if the machine has a pool.
 fn pool(lab: &Lab) {
     let _alone = criu_lab::place::alone("huge-pages");
     let pool = HugePages::set(8);
-    let mut scene = lab.start(Shape { mib: 8, zoo: true, ..Shape::default() });
+    let mut scene = lab.start(Shape { mib: 8, zoo: true, pool: true, ..Shape::default() });
     let maps = fs::read_to_string(format!("/proc/{}/maps", scene.target.pid)).unwrap();
     assert!(maps.contains("anon_hugepage"), "{maps}");
     compare(lab, &mut scene);
@@ -77,7 +76,9 @@ fn compare(lab: &Lab, scene: &mut Scene) {
 }
 
 fn names_of_images(images: &Path) -> BTreeSet<String> {
-    names(images).into_iter().filter(|name| name.ends_with(".img")).collect()
+    // A page server numbers its files of pages in another way.
+    let is_image = |name: &String| name.ends_with(".img") && !name.starts_with("pages-");
+    names(images).into_iter().filter(is_image).collect()
 }
 
 /// All images but those of pages and the statistics are equal, except for what no two dumps have in
@@ -86,7 +87,7 @@ fn others_are_alike(plain: &Path, instant: &Path) {
     let mut compared = 0;
     for name in names_of_images(plain) {
         let kind = name.split('-').next().unwrap_or_default();
-        if ["pages", "pagemap", "stats"].contains(&kind) {
+        if ["pagemap", "stats"].contains(&kind) {
             continue;
         }
         let (mut one, mut other) =
@@ -95,9 +96,7 @@ fn others_are_alike(plain: &Path, instant: &Path) {
             // The id of the run is a message of its own in there.
             let differing = one.iter().zip(&other).filter(|(one, other)| one != other).count();
             assert!(one.len() == other.len() && differing <= 36, "{name}: {differing} bytes");
-        } else if kind == "timens" {
-            assert_eq!(one.len(), other.len(), "{name}");
-        } else {
+        } else if kind != "timens" {
             if kind == "core" {
                 one = without_times(&one);
                 other = without_times(&other);

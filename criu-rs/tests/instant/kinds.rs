@@ -192,11 +192,11 @@ fn second(lab: &Lab) {
     scene.end();
 }
 
-/// The kernel takes huge pages away from a holder when a pool is empty. The zoo has two of four.
+/// The kernel takes huge pages away from a holder when a pool is empty. The zoo has two of three.
 fn pool(lab: &Lab) {
     let _alone = criu_lab::place::alone("huge-pages");
     let pool = HugePages::set(3);
-    let shape = Shape { mib: 32, writers: 2, zoo: true, ..Shape::default() };
+    let shape = Shape { mib: 32, writers: 2, zoo: true, pool: true, ..Shape::default() };
     let mut scene = lab.start(shape);
     let maps = fs::read_to_string(format!("/proc/{}/maps", scene.target.pid)).unwrap();
     assert!(maps.contains("anon_hugepage"), "{maps}");

@@ -25,6 +25,7 @@ pub struct Table {
     held: u64,
     captured: u64,
     restores: u64,
+    again: u64,
     pages: u64,
     torn: u64,
     frozen: Vec<Duration>,
@@ -69,6 +70,7 @@ impl Table {
         for images in all {
             scene.restore(lab, &images).map_err(|why| format!("restored: {why}"))?;
             self.restores += 1;
+            self.again += std::mem::take(&mut scene.again);
             scene.end();
             fs::remove_dir_all(&images).map_err(|error| error.to_string())?;
         }
@@ -119,11 +121,11 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processes, dumps, held, captured, restores, pages, torn, .. } = self;
+        let Self { processes, dumps, held, captured, restores, again, pages, torn, .. } = self;
         write!(
             f,
             "{dumps} dumps of {processes} trees, {held} tasks held and {captured} captured; \
-             {restores} restores; {pages} pages of one moment, {torn} half written; frozen {}, \
+             {restores} restores, {again} done again; {pages} pages of one moment, {torn} half written; frozen {}, \
              between beats {}; {:.0} s",
             spread(&self.frozen),
             spread(&self.gaps),

@@ -48,7 +48,7 @@ pub(crate) enum Order {
 impl Board {
     /// Makes the board of a payload that counts into `file`.
     pub(crate) fn make(file: &Path) -> Self {
-        let path = path(file);
+        let path = beside(file, BOARD);
         let mut options = OpenOptions::new();
         let board = options.read(true).write(true).create(true).truncate(true).open(path).unwrap();
         board.set_len(BYTES as u64).unwrap();
@@ -119,14 +119,17 @@ pub(crate) fn region_at(writer: usize) -> usize {
     REGIONS + writer * 16
 }
 
-/// Returns the path of the board of a payload that counts into `file`. A child's file has an
+/// Returns the path of another file of a payload that counts into `file`. A child's file has an
 /// extension, which stays.
-pub(crate) fn path(file: &Path) -> PathBuf {
+pub(crate) fn beside(file: &Path, extension: &str) -> PathBuf {
     let mut name = file.file_name().unwrap().to_owned();
-    name.push(".board");
+    name.push(".");
+    name.push(extension);
     file.with_file_name(name)
 }
 
+/// The extension of a board.
+pub(crate) const BOARD: &str = "board";
 /// Bytes of a board.
 pub(crate) const BYTES: usize = 8192;
 /// Most writers of a payload.

@@ -33,7 +33,7 @@ use crate::filter;
 use crate::oracle::memory::fork;
 use crate::payload::{self, Counter};
 
-use board::{Board, Order, Word};
+use board::{Board, Order, Word, beside};
 pub use judge::{Verdict, judge};
 pub use shape::Shape;
 pub use watch::{Region, Watch};
@@ -44,7 +44,7 @@ use zoo::Zoo;
 /// file whose extension is the number of the child.
 pub fn run(words: &[&str]) {
     let (file, shape) = (Path::new(words[0]), Shape::parse(&words[1..]));
-    let last_words = file.with_extension("panic");
+    let last_words = beside(file, "panic");
     std::panic::set_hook(Box::new(move |panic| {
         let _ = std::fs::write(&last_words, panic.to_string());
     }));
@@ -66,7 +66,7 @@ pub fn run(words: &[&str]) {
         churn::start(&board, n as u64);
     }
     if shape.zoo {
-        Zoo::start(&board, file, shape.guards);
+        Zoo::start(&board, file, &shape);
     }
     if shape.beat {
         beat(&board);

@@ -17,6 +17,8 @@ pub struct Shape {
     pub zoo: bool,
     /// Guard regions are among them, which CRIU saves from 4.2 on.
     pub guards: bool,
+    /// Huge pages of the machine's pool are among them.
+    pub pool: bool,
     /// The writers write a single generation, and sleep then.
     pub idle: bool,
     /// A thread measures for how long the process stands still.
@@ -36,6 +38,7 @@ impl Default for Shape {
             churn: 0,
             zoo: false,
             guards: false,
+            pool: false,
             idle: false,
             beat: false,
             sealed: false,
@@ -58,6 +61,7 @@ impl Shape {
             churn: random.below(3),
             zoo: random.below(3) == 0,
             guards: false,
+            pool: false,
             idle: false,
             beat: random.below(2) == 0,
             sealed: false,
@@ -71,6 +75,7 @@ impl Shape {
             ("huge", self.huge),
             ("zoo", self.zoo),
             ("guards", self.guards),
+            ("pool", self.pool),
             ("idle", self.idle),
             ("beat", self.beat),
             ("sealed", self.sealed),
@@ -98,6 +103,7 @@ impl Shape {
                 "churn" => shape.churn = value,
                 "zoo" => shape.zoo = value == 1,
                 "guards" => shape.guards = value == 1,
+                "pool" => shape.pool = value == 1,
                 "idle" => shape.idle = value == 1,
                 "beat" => shape.beat = value == 1,
                 "sealed" => shape.sealed = value == 1,

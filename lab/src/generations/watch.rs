@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::board::{self, Order, WRITERS, Word};
+use super::board::{self, BOARD, Order, WRITERS, Word, beside};
 use crate::within;
 
 /// Pages of a writer.
@@ -27,7 +27,7 @@ pub struct Watch {
 impl Watch {
     /// Looks at the payload that counts into `file`.
     pub fn of(file: &Path) -> Self {
-        let board = OpenOptions::new().read(true).write(true).open(board::path(file)).unwrap();
+        let board = OpenOptions::new().read(true).write(true).open(beside(file, BOARD)).unwrap();
         Self { board, file: file.into() }
     }
 
@@ -39,7 +39,7 @@ impl Watch {
 
     /// Returns what is wrong, in words, once something is.
     pub fn wrong(&self) -> Option<String> {
-        let text = |name| fs::read_to_string(self.file.with_extension(name)).ok();
+        let text = |name| fs::read_to_string(beside(&self.file, name)).ok();
         let told = text("panic").or_else(|| text("wrong"));
         let number = self.load(Word::Wrong);
         (number > 0 || told.is_some()).then(|| {
@@ -95,7 +95,7 @@ impl Watch {
             self.store(word, 0);
         }
         for name in ["panic", "wrong"] {
-            let _ = fs::remove_file(self.file.with_extension(name));
+            let _ = fs::remove_file(beside(&self.file, name));
         }
     }
 

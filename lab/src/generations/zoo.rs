@@ -11,7 +11,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::getpid;
 
-use super::board::{Board, Word};
+use super::board::{Board, Word, beside};
+use super::shape::Shape;
 use super::writer::{TAIL, fill, token, write};
 use super::{GUARD_INSTALL, writer};
 use crate::oracle::memory::{Area, PAGE};
@@ -57,13 +58,12 @@ enum Holds {
 
 impl Zoo {
     /// Makes the mappings, and starts the thread that checks them and writes to them.
-    pub(super) fn start(board: &Arc<Board>, file: &Path, guards: bool) {
+    pub(super) fn start(board: &Arc<Board>, file: &Path, shape: &Shape) {
         let mut animals = of_memory();
         animals.extend(of_files(file));
-        if guards {
-            animals.push(guarded());
-        }
-        let zoo = Self { animals, wrong: file.with_extension("wrong") };
+        animals.extend(shape.guards.then(guarded));
+        animals.extend(shape.pool.then(of_pool));
+        let zoo = Self { animals, wrong: beside(file, "wrong") };
         let board = Arc::clone(board);
         std::thread::spawn(move || {
             for generation in 1.. {
@@ -173,7 +173,7 @@ fn of_memory() -> Vec<Animal> {
     code.area.protect(libc::PROT_READ | libc::PROT_EXEC);
     let freed = Animal::filled("MADV_FREE", 256, Holds::Freed);
     assert!(freed.area.may_advise(0, 256, libc::MADV_FREE));
-    let mut animals = vec![
+    vec![
         advised("DONTFORK", 256, libc::MADV_DONTFORK),
         advised("WIPEONFORK, 8 MiB", 2048, libc::MADV_WIPEONFORK),
         advised("WIPEONFORK, 64 KiB", 16, libc::MADV_WIPEONFORK),
@@ -189,16 +189,18 @@ fn of_memory() -> Vec<Animal> {
         hidden,
         code,
         freed,
-    ];
-    // A machine without a pool has none.
+    ]
+}
+
+/// A mapping of huge pages from the machine's pool.
+fn of_pool() -> Animal {
     let huge = Area::flagged(2 * writer::HUGE, libc::MAP_PRIVATE | libc::MAP_HUGETLB, None);
-    animals.extend(huge.map(|area| Animal::live("HUGETLB", area)));
-    animals
+    Animal::live("HUGETLB", huge.expect("two huge pages in the pool"))
 }
 
 /// The mappings of files.
 fn of_files(file: &Path) -> Vec<Animal> {
-    let path = file.with_extension("mapped");
+    let path = beside(file, "mapped");
     let mut options = File::options();
     let on_disk = options.read(true).write(true).create(true).truncate(true).open(path).unwrap();
     let memory = File::from(memfd_create("zoo", MFdFlags::MFD_CLOEXEC).unwrap());

@@ -56,9 +56,11 @@ extern "C" fn exit(_stage: c_int, result: c_int) {
 
 /// CRIU has stopped all tasks, and traces them. It calls this once for each task.
 extern "C" fn checkpoint_devices(pid: c_int) -> c_int {
-    let _ = catch_unwind(|| hooks::task(pid));
-    // CRIU asks the next plugin, and goes on.
-    -libc::ENOTSUP
+    match catch_unwind(|| hooks::task(pid)) {
+        // CRIU asks the next plugin, and goes on.
+        Ok(true) => -libc::ENOTSUP,
+        _ => -libc::EIO,
+    }
 }
 
 const NAME: &CStr = c"criu-rs";

@@ -22,11 +22,10 @@ pub(crate) fn begin(stage: i32) {
     }
 }
 
-/// All tasks are stopped; this is one of them.
-pub(crate) fn task(pid: i32) {
-    if let Some(session) = session().as_deref_mut().and_then(Option::as_mut) {
-        session.task(pid);
-    }
+/// All tasks are stopped; this is one of them. Returns false if the dump must not go on.
+pub(crate) fn task(pid: i32) -> bool {
+    let mut session = session();
+    session.as_deref_mut().and_then(Option::as_mut).is_none_or(|session| session.task(pid))
 }
 
 /// CRIU asks which pages a task has. Returns the number of regions, or `None` if the kernel is to

@@ -16,7 +16,7 @@ impl Session {
         None
     }
 
-    pub(crate) fn task(&mut self, _pid: i32) {
+    pub(crate) fn task(&mut self, _pid: i32) -> bool {
         match *self {}
     }
 

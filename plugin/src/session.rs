@@ -39,16 +39,17 @@ impl Session {
         }
     }
 
-    /// Makes a holder of a stopped task, if the journal wants one.
-    pub(crate) fn task(&mut self, pid: i32) {
-        let Some(journal) = Journal::new(self.mapped.words()) else { return };
+    /// Makes a holder of a stopped task, if the journal wants one. Returns false if the task is not
+    /// as it was, so that its images would be wrong.
+    pub(crate) fn task(&mut self, pid: i32) -> bool {
+        let Some(journal) = Journal::new(self.mapped.words()) else { return true };
         let id = u64::from(pid.unsigned_abs());
-        let Some(record) = journal.find(id).or_else(|| journal.add(id)) else { return };
-        if let Err(GiveUp { reason, errno }) = hold(&journal, &record, pid) {
-            record.set(Field::Reason, reason as u64);
-            record.set(Field::Errno, u64::from(errno.unsigned_abs()));
-            record.pass(State::GivenUp);
-        }
+        let Some(record) = journal.find(id).or_else(|| journal.add(id)) else { return true };
+        let Err(GiveUp { reason, errno }) = hold(&journal, &record, pid) else { return true };
+        record.set(Field::Reason, reason as u64);
+        record.set(Field::Errno, u64::from(errno.unsigned_abs()));
+        record.pass(State::GivenUp);
+        reason != Reason::Lost
     }
 
     /// Answers a scan of a pagemap. Returns `None` if the kernel is to answer.

@@ -181,7 +181,7 @@ pub(crate) fn without(regions: &[Region], less: &[Region], into: &mut [Region]) 
 }
 
 /// Bytes below the stack pointer in which the injection may write.
-const BELOW_STACK: u64 = 64 << 10;
+const BELOW_STACK: u64 = 16 << 10;
 
 /// Bytes of an area for restartable sequences. Newer kernels may have larger ones.
 const RSEQ_BYTES: u64 = 1024;

@@ -21,6 +21,7 @@ const ROOMS: &[&str] = &[
     "plugin/src/descriptor.rs",
     "plugin/src/file.rs",
     "plugin/src/got.rs",
+    "plugin/src/inject/sys.rs",
     "plugin/src/pagemap.rs",
     "plugin/src/scan.rs",
     "plugin/src/sys.rs",

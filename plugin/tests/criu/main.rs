@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod held;
 mod lab;
 mod memory;
 mod pages;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [stand_in::TESTS, unheld::TESTS].concat()
+    [held::TESTS, stand_in::TESTS, unheld::TESTS].concat()
 }
 
 fn run_all() -> ExitCode {

@@ -12,7 +12,9 @@ use crate::value::Pid;
 /// A process that holds the memory of a task for an instant capture. A dump would save it as a
 /// child of the task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("process {holder} holds the memory of process {task} for an instant capture of process {owner}{reader}")]
+#[error(
+    "process {holder} holds the memory of process {task} for an instant capture of process {owner}{reader}"
+)]
 #[non_exhaustive]
 pub struct LiveHolder {
     /// The task.
@@ -88,9 +90,8 @@ impl Found {
 
 /// Looks for the process that reads a holder.
 fn reader(owner: &Owner) -> Reader {
-    let is_alive = |pid: i32| {
-        Stat::of(pid).is_some_and(|stat| stat.start == owner.start && !stat.has_ended())
-    };
+    let is_alive =
+        |pid: i32| Stat::of(pid).is_some_and(|stat| stat.start == owner.start && !stat.has_ended());
     if is_alive(owner.pid) || tree::all().into_iter().any(|pid| is_called(pid, owner, is_alive)) {
         return Reader::Lives;
     }

@@ -26,20 +26,6 @@ pub enum InstantError {
         /// The reason.
         why: String,
     },
-    /// A holder of another capture lives in the tree, and a dump would save it as a process. The
-    /// tasks were not touched.
-    #[error(
-        "process {holder} holds the memory of process {task} for a capture of process {owner}: \
-         wait until that capture ends"
-    )]
-    Busy {
-        /// The task.
-        task: Pid,
-        /// Its holder.
-        holder: Pid,
-        /// The process that reads the holder.
-        owner: i32,
-    },
     /// A holder was lost before its memory was read. No checkpoint is left; the tasks run on.
     #[error("the holder {holder} of process {task} is lost: {why}")]
     Lost {

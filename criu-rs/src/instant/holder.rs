@@ -43,8 +43,11 @@ impl Holder {
         let Some(pid) = number else {
             return Err(InstantError::Journal("a holder has no number"));
         };
-        Self::of(task, pid, record.get(Field::HolderStart))
-            .map_err(|why| InstantError::Lost { task, holder: pid, why: why.to_string() })
+        Self::of(task, pid, record.get(Field::HolderStart)).map_err(|why| InstantError::Lost {
+            task,
+            holder: pid,
+            why: why.to_string(),
+        })
     }
 
     /// Opens a holder by its number and the time of its start, in the kernel's ticks.

@@ -108,6 +108,7 @@ const REASONS: &[(Reason, &str)] = &[
     (Reason::Park, "its fork could not be made harmless"),
     (Reason::ShadowStack, "the kernel protects it by a shadow stack"),
     (Reason::Full, "too many processes have begun meanwhile"),
+    (Reason::Lost, "it could not be brought back"),
     (Reason::Filter, "its seccomp filter refuses calls that bring it back if criu is killed"),
 ];
 

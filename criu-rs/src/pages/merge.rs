@@ -272,3 +272,6 @@ impl Pump<'_> {
 const BUFFER: usize = 2 << 20;
 /// The runs that are handed over together.
 const RUNS: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The receiving end of a dump's pages, which records them.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -244,7 +244,11 @@ impl PageReceiver for Recorder<'_> {
     }
 
     fn answer(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
-        self.socket.write_all(bytes).map_err(PagesError::socket("answer"))
+        self.socket.write_all(bytes).map_err(|error| match error.kind() {
+            // The dump has ended.
+            io::ErrorKind::BrokenPipe => PagesError::Gone(self.received),
+            _ => PagesError::socket("answer")(error),
+        })
     }
 
     fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
@@ -262,3 +266,6 @@ impl PageReceiver for Recorder<'_> {
 
 /// The bytes that are received and written at once when the memory is full.
 const WINDOW: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

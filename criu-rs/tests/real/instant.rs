@@ -15,7 +15,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("an_instant_capture_is_what_a_dump_would_be", alike),
     ("an_instant_capture_of_a_busy_process_is_of_one_moment", busy),
     ("an_instant_capture_is_handed_on_to_a_page_server", hand_on),
-    ("a_task_too_small_for_a_holder_is_captured", small),
+    ("a_task_too_small_for_a_holder_is_captured_in_an_instant_capture", small),
     ("an_instant_capture_that_ends_the_tasks_is_a_capture", ends),
     ("an_instant_capture_that_is_cancelled_leaves_nothing", cancelled),
 ];

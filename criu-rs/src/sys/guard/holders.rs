@@ -264,7 +264,9 @@ mod tests {
             let victim = Victim::start(&tasks, known);
             let holders = all(&tasks);
             assert_eq!(holders.len(), 5);
-            assert!(holders.iter().all(|holder| matches!(Look::at(*holder), Some(Look::Parked(_)))));
+            assert!(
+                holders.iter().all(|holder| matches!(Look::at(*holder), Some(Look::Parked(_))))
+            );
             let guard = victim.kill();
             let killed = Instant::now();
             assert!(criu_lab::soon(|| all(&tasks).is_empty()));

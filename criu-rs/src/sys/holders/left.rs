@@ -25,11 +25,7 @@ pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
 
 /// Calls a function with each holder of an owner, and gives it the holder's descriptor. Uses no
 /// heap.
-pub(in crate::sys) fn each_left(
-    journal: &Journal<'_>,
-    owner: Owner,
-    mut found: impl FnMut(Held),
-) {
+pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: impl FnMut(Held)) {
     for record in journal.records() {
         let number = |field| i32::try_from(record.get(field)).ok().filter(|number| *number > 1);
         let Some(task) = number(Field::Task) else { continue };

@@ -71,7 +71,8 @@ impl Look {
 /// Tells the remains of a holder: a zombie that has executed no program, whose end has no signal,
 /// and which held back all signals. The C library lets no program hold back all signals.
 fn is_dead(pid: i32) -> bool {
-    let is_fork = |stat: Stat| stat.state == b'Z' && stat.exit_signal == 0 && stat.flags & FORKNOEXEC != 0;
+    let is_fork =
+        |stat: Stat| stat.state == b'Z' && stat.exit_signal == 0 && stat.flags & FORKNOEXEC != 0;
     Stat::of(pid).is_some_and(is_fork) && held_back(pid) == Some(ALL_SIGNALS)
 }
 

@@ -53,7 +53,9 @@ impl Threads {
 impl Rank {
     fn of(doing: Doing) -> Self {
         match doing {
-            Doing::Waits(call) if RESTARTS.iter().any(|number| i64::from(*number) == call.number) => {
+            Doing::Waits(call)
+                if RESTARTS.iter().any(|number| i64::from(*number) == call.number) =>
+            {
                 Self::Restarts
             }
             Doing::Waits(call) if ENDS.iter().any(|number| i64::from(*number) == call.number) => {

@@ -56,7 +56,7 @@ fn end(task: Pid, holder: Pid) {
 
 fn read(lab: &Lab) {
     let images = lab.dir("images");
-    let target = lab.start(&["count"]);
+    let mut target = lab.start(&["count"]);
     let root = target.pid;
     let holder = hold(root, Pid::this(), start_of(Pid::this()));
     let found = holders_of(root);

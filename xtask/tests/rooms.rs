@@ -19,7 +19,9 @@ const ROOMS: &[&str] = &[
     "lab/src/raw.rs",
     "lab/src/uffd.rs",
     "plugin/src/inject/frame.rs",
+    "plugin/src/inject/raw.rs",
     "plugin/src/inject/sys.rs",
+    "plugin/src/inject/time.rs",
     "plugin/src/inject/trace.rs",
     "plugin/tests/inject/raw.rs",
 ];

@@ -1,7 +1,9 @@
 //! Dumps in which the plugin forks the tasks.
 
+use std::time::{Duration, Instant};
+
 use criu_lab::process::{descendants, exists, send};
-use criu_plugin::inject::{self, Owner};
+use criu_plugin::inject::{self, Errno, Owner};
 use criu_plugin::journal::State;
 use nix::sys::signal::Signal;
 
@@ -127,19 +129,25 @@ fn is_held(record: &Entry, target: &Target) {
 
 /// Ends a holder. The task goes on.
 fn release(target: &Target, record: &Entry) {
-    assert!(send(record.holder, Signal::SIGKILL));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    let inner = record.holder;
-    assert!(criu_lab::soon(|| match inject::reap(record.task, inner, deadline) {
-        Ok(()) => true,
-        Err(error) if error.0 == nix::libc::EAGAIN => false,
-        Err(error) => panic!("{error:?}"),
-    }));
-    assert!(!exists(record.holder));
+    remove(record.task, record.holder);
     target.goes_on();
 }
 
-fn owner() -> Owner {
+/// Kills a holder, or another child of a task, and reaps it through the task.
+pub fn remove(task: i32, child: i32) {
+    let _ = send(child, Signal::SIGKILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    assert!(criu_lab::soon(|| match inject::reap(task, child, deadline) {
+        Ok(()) => true,
+        Err(Errno(nix::libc::EAGAIN)) => false,
+        // The task has reaped it by itself.
+        Err(Errno(nix::libc::ECHILD)) => !exists(child),
+        Err(error) => panic!("{error:?}"),
+    }));
+    assert!(!exists(child));
+}
+
+pub fn owner() -> Owner {
     let pid = i32::try_from(std::process::id()).unwrap();
     Owner { pid, start: started(pid) }
 }

@@ -9,7 +9,8 @@ use criu_lab::payload::{Counter, Payload, member};
 use crate::memory::{self, Kind, PAGE, Part};
 
 /// The payloads, by name.
-pub const OWN: &[Payload] = &[("parts", parts), ("twin", twin), ("written-twin", written_twin)];
+pub const OWN: &[Payload] =
+    &[("parts", parts), ("apart", apart), ("twin", twin), ("written-twin", written_twin)];
 
 /// `FILE THREADS CHILDREN PART...`: has memory of these kinds, and looks at a page of each whenever
 /// it counts. Each thread writes numbers into pages of its own, and looks whether they stay. The
@@ -47,6 +48,12 @@ fn forked(words: &[&str], then: fn(&[Part])) {
     std::fs::write(file.with_extension("twin"), twin.to_string()).unwrap();
     tell(file, &parts);
     look(&count, &parts)
+}
+
+/// As `parts`, with a network of its own.
+fn apart(words: &[&str]) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    parts(words)
 }
 
 fn make(words: &[&str]) -> Vec<Part> {

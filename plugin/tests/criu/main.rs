@@ -12,6 +12,7 @@ mod lab;
 mod memory;
 mod pages;
 mod payload;
+mod refused;
 mod stand_in;
 mod unheld;
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [held::TESTS, killed::TESTS, stand_in::TESTS, unheld::TESTS].concat()
+    [held::TESTS, killed::TESTS, refused::TESTS, stand_in::TESTS, unheld::TESTS].concat()
 }
 
 fn run_all() -> ExitCode {

@@ -144,7 +144,7 @@ fn to_nobody(lab: &Lab) {
     println!("{error}");
     let error = running.join().unwrap().remove(0).result.unwrap_err();
     assert_eq!(error.to_string(), "the peer sends more than 1048576 bytes, the limit");
-    assert_eq!(names(&lab.dir.join("pages")), [""; 0]);
+    assert_eq!(names(lab.dir.join("pages")), [""; 0]);
     let left = names(&images);
     assert!(!left.iter().any(|name| name.ends_with(".img")), "{left:?}");
     assert!(process::descendants(target.pid).len() == 1, "a holder is left");

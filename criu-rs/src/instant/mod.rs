@@ -47,6 +47,7 @@
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
 mod error;
+mod frames;
 mod options;
 mod outcome;
 mod run;

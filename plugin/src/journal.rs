@@ -73,8 +73,14 @@ pub enum Field {
     Errno = 7,
     /// Time that the fork took, in nanoseconds.
     ForkTime = 8,
-    /// Pages that the plugin has hidden from CRIU.
+    /// Pages that the plugin has hidden from CRIU in mappings of at most 2 MiB.
     Hidden = 9,
+    /// Bytes of the larger mappings, in which the plugin has hidden all pages.
+    HiddenWhole = 10,
+    /// Stack pointer of the task when it was forked. CRIU saves the pages just below it.
+    Stack = 11,
+    /// Address of the task's area for restartable sequences, or 0. CRIU saves its page.
+    Rseq = 12,
 }
 
 /// What has become of the plugin.
@@ -135,6 +141,10 @@ pub enum Reason {
     ShadowStack = 9,
     /// The journal has no room.
     Full = 10,
+    /// A filter of system calls would not let the task come back by itself if criu is killed.
+    Filter = 11,
+    /// The task could not be restored. The dump has to fail, and the task goes on by itself.
+    Lost = 12,
 }
 
 /// A mapped journal.

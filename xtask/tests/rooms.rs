@@ -18,6 +18,15 @@ const ROOMS: &[&str] = &[
     "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
     "lab/src/uffd.rs",
+    "plugin/src/descriptor.rs",
+    "plugin/src/file.rs",
+    "plugin/src/got.rs",
+    "plugin/src/inject/sys.rs",
+    "plugin/src/pagemap.rs",
+    "plugin/src/scan.rs",
+    "plugin/src/sys.rs",
+    "plugin/src/task.rs",
+    "plugin/tests/criu/memory.rs",
 ];
 
 #[test]

@@ -26,20 +26,6 @@ pub enum InstantError {
         /// The reason.
         why: String,
     },
-    /// A holder of another capture lives in the tree, and a dump would save it as a process. The
-    /// tasks were not touched.
-    #[error(
-        "process {holder} holds the memory of process {task} for a capture of process {owner}: \
-         wait until that capture ends"
-    )]
-    Busy {
-        /// The task.
-        task: Pid,
-        /// Its holder.
-        holder: Pid,
-        /// The process that reads the holder.
-        owner: i32,
-    },
     /// A holder was lost before its memory was read. No checkpoint is left; the tasks run on.
     #[error("the holder {holder} of process {task} is lost: {why}")]
     Lost {
@@ -53,22 +39,21 @@ pub enum InstantError {
     /// The pages cannot be read or written. No checkpoint is left; the tasks run on.
     #[error("{0}")]
     Pages(#[from] PagesError),
-    /// The images do not hold what the holder holds. No checkpoint is left; the tasks run on.
-    #[error("process {task}: {what}: found {found}, wanted {wanted}")]
-    Differs {
-        /// The task.
-        task: Pid,
-        /// The thing that was compared.
-        what: String,
-        /// The value in the images.
-        found: u64,
-        /// The value at the time of the capture.
-        wanted: u64,
-    },
+    /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the tasks
+    /// run on.
+    #[error("cannot read what criu wrote: {0}")]
+    Images(#[from] criu_images::Error),
+    /// The plugin has damaged the journal. No checkpoint is left; the tasks run on.
+    #[error("the plugin's journal is damaged: {0}")]
+    Journal(&'static str),
     /// The capture was cancelled while the memory was read. No checkpoint is left; the tasks run
     /// on.
     #[error("the capture was cancelled while the memory was read")]
     Cancelled,
+    /// The memory of another container of the pod cannot be read or written. No checkpoint is left;
+    /// the tasks run on.
+    #[error("another container of the pod has failed")]
+    Others,
     /// The thread that reads the memory has panicked. No checkpoint is left; the tasks run on.
     #[error("the thread that reads the memory has panicked")]
     Panicked,

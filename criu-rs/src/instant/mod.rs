@@ -46,12 +46,29 @@
 //! [`TaskCapture`] says which way was taken, and why. A dump that ends its tasks
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
+mod delta;
 mod error;
 mod frames;
+mod guard;
+mod headroom;
+mod held;
+mod holder;
+mod library;
 mod options;
+mod orphans;
 mod outcome;
+mod plan;
+mod read;
 mod run;
+mod shared;
+mod teardown;
 
 pub use error::InstantError;
+pub use library::find_plugin;
 pub use options::{Headroom, InstantOptions};
+pub use orphans::{clear_orphans, holders_of};
 pub use outcome::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};
+#[cfg(feature = "pod")]
+pub(crate) use read::Agreed;
+#[cfg(feature = "pod")]
+pub(crate) use run::Ready;

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[must_use]
 pub struct InstantOptions {
     pub(super) plugin: Option<PathBuf>,
-    pub(super) pool: usize,
+    pub(super) pool: Option<usize>,
     pub(super) least: u64,
     pub(super) least_per_mapping: u64,
     pub(super) headroom: Headroom,
@@ -46,7 +46,7 @@ impl InstantOptions {
     pub fn new() -> Self {
         Self {
             plugin: None,
-            pool: POOL,
+            pool: None,
             least: LEAST,
             least_per_mapping: LEAST_PER_MAPPING,
             headroom: Headroom::Check,
@@ -64,9 +64,10 @@ impl InstantOptions {
     }
 
     /// Sets the bytes of memory for the pages that CRIU reads itself. More pages go to a file
-    /// without a name. The default is 64 MiB.
+    /// without a name, in the images directory. By default the memory is as large as these pages
+    /// are expected to be, and at most a quarter of the free memory of the machine.
     pub fn pool(mut self, bytes: usize) -> Self {
-        self.pool = bytes;
+        self.pool = Some(bytes);
         self
     }
 
@@ -102,9 +103,6 @@ impl Default for InstantOptions {
         Self::new()
     }
 }
-
-/// The memory for pages that CRIU reads itself, in bytes.
-const POOL: usize = 64 << 20;
 
 /// The smallest private memory of a task that gets a holder, in bytes.
 const LEAST: u64 = 16 << 20;

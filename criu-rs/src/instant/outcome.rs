@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::error::InstantError;
 use crate::error::Result;
 use crate::operation::Dumped;
 use crate::pages::Writing;
+use crate::pages::merge::Course;
 use crate::value::Pid;
 
 /// An instant capture whose tasks run on, and whose memory is being read.
@@ -104,13 +104,20 @@ pub enum WhyNot {
 /// then.
 #[derive(Debug)]
 #[must_use = "without wait, nobody learns whether the images are complete"]
-pub struct Reading(Option<Kind>);
+pub struct Reading {
+    kind: Option<Kind>,
+    /// Called when the reading has failed.
+    or_else: Option<OrElse>,
+}
+
+/// A function that is called once.
+struct OrElse(Box<dyn FnOnce() + Send>);
 
 /// The ways in which the memory comes into the images.
 #[derive(Debug)]
 enum Kind {
     /// From holders.
-    Held { progress: Arc<Progress>, thread: JoinHandle<Result<ReadOut, InstantError>> },
+    Held { course: Arc<Course>, thread: JoinHandle<Result<ReadOut, InstantError>> },
     /// From the memory of a capture.
     Captured { writing: Writing, begun: Instant },
 }
@@ -123,38 +130,36 @@ pub struct ReadOut {
     pub held: u64,
     /// Pages that CRIU has read, while the tasks stood still.
     pub captured: u64,
-    /// Pages that were compared with the holders once more.
+    /// Pages that are left to the images of an earlier round of a series.
+    pub inherited: u64,
+    /// Pages that were compared with their sources once more.
     pub verified: Option<u64>,
     /// The time from the end of the dump until the images were complete.
     pub time: Duration,
     /// The time in which the holders were ended, after that.
     pub teardown: Duration,
-}
-
-/// The bytes that have been written, and all that are to be written.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    pub(super) done: AtomicU64,
-    pub(super) all: AtomicU64,
+    /// What is left of holders after ten seconds, in words. Such a holder keeps nothing but its
+    /// number; its task could not reap it, because another process traces the task. The next dump
+    /// of the tree clears up.
+    pub unreaped: Vec<String>,
 }
 
 impl Reading {
     pub(super) fn new(
-        progress: Arc<Progress>,
+        course: Arc<Course>,
         thread: JoinHandle<Result<ReadOut, InstantError>>,
     ) -> Self {
-        Self(Some(Kind::Held { progress, thread }))
+        Self { kind: Some(Kind::Held { course, thread }), or_else: None }
     }
 
     pub(super) fn of_capture(writing: Writing) -> Self {
-        Self(Some(Kind::Captured { writing, begun: Instant::now() }))
+        Self { kind: Some(Kind::Captured { writing, begun: Instant::now() }), or_else: None }
     }
 
     /// Returns the bytes of pages written so far, and of all pages.
     pub fn progress(&self) -> (u64, u64) {
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        match &self.0 {
-            Some(Kind::Held { progress, .. }) => (read(&progress.done), read(&progress.all)),
+        match &self.kind {
+            Some(Kind::Held { course, .. }) => course.progress(),
             Some(Kind::Captured { writing, .. }) => writing.progress(),
             None => (0, 0),
         }
@@ -163,7 +168,7 @@ impl Reading {
     /// Returns `true` when the images are complete and no holder is left, or the reading has
     /// failed.
     pub fn is_finished(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Some(Kind::Held { thread, .. }) => thread.is_finished(),
             Some(Kind::Captured { writing, .. }) => writing.is_finished(),
             None => true,
@@ -180,8 +185,24 @@ impl Reading {
         Ok(self.join()?)
     }
 
+    /// Calls a function when the reading has failed, at the latest when this value is dropped.
+    #[cfg(feature = "oci")]
+    pub(crate) fn or_else(mut self, call: impl FnOnce() + Send + 'static) -> Self {
+        self.or_else = Some(OrElse(Box::new(call)));
+        self
+    }
+
     fn join(&mut self) -> Result<ReadOut, InstantError> {
-        match self.0.take() {
+        let outcome = self.outcome();
+        match self.or_else.take() {
+            Some(OrElse(call)) if outcome.is_err() => call(),
+            _ => {}
+        }
+        outcome
+    }
+
+    fn outcome(&mut self) -> Result<ReadOut, InstantError> {
+        match self.kind.take() {
             Some(Kind::Held { thread, .. }) => thread.join().unwrap_or(Err(InstantError::Panicked)),
             Some(Kind::Captured { writing, begun }) => {
                 let received = writing.wait().1?;
@@ -190,6 +211,12 @@ impl Reading {
             }
             None => Err(InstantError::Panicked),
         }
+    }
+}
+
+impl fmt::Debug for OrElse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OrElse")
     }
 }
 

@@ -23,6 +23,8 @@ mod copies;
 mod decoys;
 mod descriptors;
 mod hooks;
+#[cfg(feature = "instant")]
+mod instant;
 mod labels;
 mod lazy_sources;
 mod namespaces;
@@ -70,6 +72,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         decoys::TESTS,
         descriptors::TESTS,
         hooks::TESTS,
+        #[cfg(feature = "instant")]
+        instant::TESTS,
         labels::TESTS,
         lazy::TESTS,
         lazy_sources::TESTS,

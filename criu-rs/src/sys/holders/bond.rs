@@ -239,7 +239,7 @@ mod tests {
             assert_eq!(bond.held.inner, number.unwrap_or(holder));
             bond.kill();
             assert_eq!(bond.reap(soon()), Ok(End::Reaped));
-            assert_eq!(children(task), []);
+            assert_eq!(children(task), [0; 0]);
         }
         busy.is_unharmed();
     }
@@ -253,7 +253,7 @@ mod tests {
         assert!(criu_lab::soon(|| Stat::of(task.pid()).unwrap().state == b'T'));
         bond.kill();
         assert_eq!(bond.reap(soon()), Ok(End::Reaped));
-        assert_eq!((children(task.pid()), tracer(task.pid())), (vec![], None));
+        assert_eq!((children(task.pid()), tracer(task.pid())), (Vec::new(), None));
         assert!(criu_lab::soon(|| Stat::of(task.pid()).unwrap().state == b'T'));
         nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
         assert!(criu_lab::soon(|| Stat::of(task.pid()).unwrap().state == b'S'));

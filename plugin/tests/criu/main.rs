@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod held;
+mod kept;
 mod lab;
 mod memory;
 mod pages;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [held::TESTS, stand_in::TESTS, unheld::TESTS].concat()
+    [held::TESTS, kept::TESTS, stand_in::TESTS, unheld::TESTS].concat()
 }
 
 fn run_all() -> ExitCode {

@@ -40,8 +40,10 @@ pub(crate) extern "C" fn openat(
     // CRIU must not go on with a list that it may have to be told from another.
     // SAFETY: nobody else has the descriptor yet.
     unsafe { libc::close(fd) };
-    // SAFETY: the C library has one such place for each thread.
-    unsafe { *libc::__errno_location() = libc::EIO };
+    // SAFETY: the call takes nothing.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the C library has such a place for each thread.
+    unsafe { *errno = libc::EIO };
     -1
 }
 

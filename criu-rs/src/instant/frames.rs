@@ -82,6 +82,7 @@ impl Frames {
     }
 
     /// Returns the work done so far.
+    #[cfg(test)]
     pub(super) fn tally(&self) -> Tally {
         self.tally
     }
@@ -331,7 +332,8 @@ pub(super) fn visible() -> io::Result<bool> {
     Ok(entry(&word) & FRAME != 0)
 }
 
-fn hidden() -> io::Error {
+/// Returns the error of a process that may not see frames.
+pub(super) fn hidden() -> io::Error {
     let why = "the kernel does not show the frames of pages: this needs CAP_SYS_ADMIN";
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }

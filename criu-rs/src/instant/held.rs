@@ -24,6 +24,8 @@ pub(super) struct Holders {
     /// Stays until the holders have ended.
     _guard: Guard,
     shared: Arc<Shared>,
+    /// Tells that no holder but the known ones is to end.
+    is_settled: bool,
 }
 
 /// A task with a holder.
@@ -52,8 +54,11 @@ impl Holders {
         guard: Guard,
         images: &Path,
     ) -> Result<Self, InstantError> {
-        let mut holders = Self { tasks: Vec::new(), _guard: guard, shared: Arc::clone(shared) };
+        let mut holders = Self::left(shared, guard);
         let journal = shared.journal()?;
+        if shared::is_unhidden(&journal) {
+            return Err(InstantError::Journal("holders that criu may have saved as tasks"));
+        }
         let mut records =
             journal.records().filter(|record| record.state() == Some(State::Held)).peekable();
         if records.peek().is_none() {
@@ -78,7 +83,13 @@ impl Holders {
 impl Holders {
     /// The holders that a failed dump has left: criu was killed.
     pub(super) fn left(shared: &Arc<Shared>, guard: Guard) -> Self {
-        Self { tasks: Vec::new(), _guard: guard, shared: Arc::clone(shared) }
+        let shared = Arc::clone(shared);
+        Self { tasks: Vec::new(), _guard: guard, shared, is_settled: false }
+    }
+
+    /// Keeps the holders beyond their round. Later holders of the same tasks do not end with them.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = true;
     }
 
     /// Ends the holders, and returns those that their tasks have not reaped: see
@@ -89,7 +100,8 @@ impl Holders {
 
     fn end_all(&mut self) -> Vec<Unreaped> {
         let known = std::mem::take(&mut self.tasks).into_iter().map(|held| held.holder);
-        teardown::end(known.collect(), self.shared.journal().ok().as_ref())
+        let journal = self.shared.journal().ok().filter(|_| !self.is_settled);
+        teardown::end(known.collect(), journal.as_ref())
     }
 }
 

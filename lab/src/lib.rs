@@ -21,6 +21,7 @@ pub mod copy;
 #[cfg(feature = "engines")]
 pub mod engines;
 pub mod filter;
+pub mod generations;
 pub mod harness;
 #[cfg(feature = "https")]
 pub mod https;

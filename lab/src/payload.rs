@@ -46,7 +46,7 @@ pub fn run(words: &[String], own: &[Payload]) {
 }
 
 /// The payloads that stay in the session of whoever starts them.
-pub const MEMBERS: &[&str] = &["client", "job", "member"];
+pub const MEMBERS: &[&str] = &["client", "generations-member", "job", "member"];
 
 /// The payloads of all suites.
 pub const SHARED: &[Payload] = &[
@@ -55,6 +55,8 @@ pub const SHARED: &[Payload] = &[
     // In the session of the terminal it was started in.
     ("job", count),
     ("echo", echo),
+    ("generations", crate::generations::run),
+    ("generations-member", crate::generations::run),
     ("ghost", ghost),
     ("lock", lock),
     ("memory", memory),

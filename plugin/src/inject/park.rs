@@ -63,9 +63,14 @@ impl Twin {
         self.enter(guest, libc::SYS_ppoll, arguments, deadline)?;
         guest.put_back(&memory)?;
         if is_detached {
-            self.thread.detach()?
-        } else {
-            self.thread.go_on(0)?
+            self.thread.detach()?;
+            return Ok(stat.start);
+        }
+        self.thread.go_on(0)?;
+        // Behind the filter, which is suspended only as long as the child has a tracer.
+        let patience = Patience::until(deadline);
+        while signature(self.thread.0).is_none() {
+            patience.wait()?;
         }
         Ok(stat.start)
     }

@@ -27,11 +27,11 @@ pub use cgroup::CgroupMode;
 pub use copy_notice::CopyNotice;
 pub use cpu_cap::CpuCap;
 pub use dir::Dir;
-#[cfg(any(feature = "oci", feature = "pod"))]
-pub(crate) use dir::replace_file;
 #[cfg(feature = "instant")]
 pub(crate) use dir::name_of;
 pub(crate) use dir::read_file;
+#[cfg(any(feature = "oci", feature = "pod"))]
+pub(crate) use dir::replace_file;
 pub use external::{External, FoundMounts};
 pub use inherit::InheritFd;
 pub use invalid::InvalidValue;

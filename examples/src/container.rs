@@ -237,13 +237,14 @@ impl CheckpointArgs {
         }
         self.orphans.clear(pid, &output)?;
         let begun = Instant::now();
-        let mut memory = None;
+        let (mut memory, mut facts) = (String::new(), None);
         let dumped = if self.instant {
             let how = self.how.options();
             let captured = drive.watch(|| dump.instant(&criu, &how, &mut ()))?.map_err(fault)?;
             instant::note(&output, &captured.tasks);
             let read = instant::wait(captured.reading, &drive)?;
-            memory = Some(instant::facts(&captured.tasks, &read));
+            memory = format!(" ({})", instant::in_words(&captured.dumped, &read));
+            facts = Some(instant::facts(&captured.tasks, &read));
             captured.dumped
         } else {
             drive.watch(|| dump.run(&criu))?.map_err(fault)?
@@ -260,7 +261,10 @@ impl CheckpointArgs {
         let images = self.shared.images_dir.display();
         let external = checkpoint.external().iter().map(ToString::to_string);
         output.done(
-            format!("container {} (process {pid}) is saved in {images}{freezer}; {ended}", self.id),
+            format!(
+                "container {} (process {pid}) is saved in {images}{memory}{freezer}; {ended}",
+                self.id
+            ),
             json!({
                 "id": self.id, "pid": pid.as_raw(), "images": images.to_string(),
                 "external": external.collect::<Vec<_>>(),
@@ -268,7 +272,7 @@ impl CheckpointArgs {
                 "elapsed_us": micros(elapsed),
                 "marked_pages": marked,
                 "statistics": dumped.stats.as_ref().ok(),
-                "instant": memory,
+                "instant": facts,
             }),
         );
         Ok(Exit::Done.into())

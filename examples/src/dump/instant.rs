@@ -69,10 +69,9 @@ impl Program {
         let (pid, images) = (self.saved.tree, self.images.path());
         let stats = dumped.stats.as_ref().ok();
         let (after, runs_on) = self.end();
-        let frozen = stats.map(|stats| format!("frozen for {:.1?}, ", stats.frozen));
-        let (frozen, memory) = (frozen.unwrap_or_default(), instant::in_words(read));
+        let memory = instant::in_words(dumped, read);
         output.done(
-            format!("process {pid} is saved in {} ({frozen}{memory}); {runs_on}", images.display()),
+            format!("process {pid} is saved in {} ({memory}); {runs_on}", images.display()),
             json!({
                 "pid": pid.as_raw(),
                 "images": images.to_string_lossy(),

@@ -135,8 +135,7 @@ impl Scene {
         self.goes_on()
     }
 
-    /// A restore of CRIU 4.3 fails now and then, whatever wrote the images: `async: cannot get
-    /// ASYNCD_SK fd` (1 in some 40), and one of 4.1.1 when a thread's number is in use.
+    /// A restore of CRIU's own images fails now and then, too: a thread's number is in use.
     fn try_restore(&mut self, lab: &Lab, images: &Path) -> Result<Pid, String> {
         let mut why = String::new();
         for _ in 0..3 {

@@ -9,19 +9,19 @@ use super::writer::{TAIL, fill, token, write};
 use crate::oracle::memory::{Area, PAGE, fork, wait};
 use crate::oracle::storm::Random;
 
-/// Starts a churn thread.
-pub(super) fn start(board: &Arc<Board>, seed: u64) {
+/// Starts a churn thread, which forks or not.
+pub(super) fn start(board: &Arc<Board>, seed: u64, forks: bool) {
     let board = Arc::clone(board);
     std::thread::spawn(move || {
         let mut random = Random(seed);
         loop {
-            turn(&board, &mut random);
+            turn(&board, &mut random, forks);
         }
     });
 }
 
 /// One life of a mapping.
-fn turn(board: &Board, random: &mut Random) {
+fn turn(board: &Board, random: &mut Random, forks: bool) {
     let pages = 1 + random.below(MOST);
     let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
     let Some(area) = Area::flagged(pages * PAGE, flags, None) else { return };
@@ -32,7 +32,7 @@ fn turn(board: &Board, random: &mut Random) {
     let gone = 1 + random.below(pages - first);
     area.discard(first, gone);
     check(board, &area, first, gone);
-    if random.below(8) == 0 {
+    if forks && random.below(8) == 0 {
         let child = fork(|| {
             check(board, &area, first, gone);
             fill(&area);

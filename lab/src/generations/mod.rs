@@ -63,7 +63,7 @@ pub fn run(words: &[&str]) {
         writer::start(&board, n, &shape);
     }
     for n in 0..shape.churn {
-        churn::start(&board, n as u64);
+        churn::start(&board, n as u64, !shape.zoo);
     }
     if shape.zoo {
         Zoo::start(&board, file, &shape);

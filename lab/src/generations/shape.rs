@@ -13,7 +13,8 @@ pub struct Shape {
     pub huge: bool,
     /// Threads that map, discard, unmap and fork.
     pub churn: usize,
-    /// Has mappings of all kinds.
+    /// Has mappings of all kinds. Then its threads do not fork: CRIU 4.3 does not restore a memfd
+    /// that a process and its child map privately (`async: cannot get ASYNCD_SK fd`).
     pub zoo: bool,
     /// Guard regions are among them, which CRIU saves from 4.2 on.
     pub guards: bool,

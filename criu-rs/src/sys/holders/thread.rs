@@ -54,11 +54,11 @@ impl Rank {
     fn of(doing: Doing) -> Self {
         match doing {
             Doing::Waits(call)
-                if RESTARTS.iter().any(|number| i64::from(*number) == call.number) =>
+                if RESTARTS.contains(&call.number) =>
             {
                 Self::Restarts
             }
-            Doing::Waits(call) if ENDS.iter().any(|number| i64::from(*number) == call.number) => {
+            Doing::Waits(call) if ENDS.contains(&call.number) => {
                 Self::Ends
             }
             Doing::Waits(_) | Doing::Running | Doing::Stands => Self::Unknown,

@@ -107,7 +107,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The time for one holder before the next has its turn.
 const TURN: Duration = Duration::from_millis(500);
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use nix::sys::signal::Signal;
 

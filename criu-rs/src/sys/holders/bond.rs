@@ -192,7 +192,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use std::sync::mpsc;
 

@@ -104,7 +104,8 @@ const _: () = assert!(MAGIC == criu_plugin::inject::MAGIC as u64);
 /// All signals, without the two that nobody can hold back.
 const ALL_SIGNALS: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
-#[cfg(all(test, feature = "instant", target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(all(feature = "instant", target_arch = "x86_64"))]
 pub(crate) mod lab;
 
 #[cfg(test)]

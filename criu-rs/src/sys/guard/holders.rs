@@ -78,7 +78,7 @@ fn run(ears: Ears, owner: Owner, file: i32, bytes: usize) {
     act(words, owner);
 }
 
-/// What a guard has heard.
+/// The news that a guard has heard.
 enum Heard {
     Nothing,
     Done,

@@ -28,7 +28,7 @@ pub(crate) use left::left;
 /// The process that reads a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Its number in its own pid namespace.
+    /// The number of the process in its own pid namespace.
     pub(crate) pid: i32,
     /// The time of its start, in the kernel's ticks since boot.
     pub(crate) start: u64,

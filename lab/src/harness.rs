@@ -89,6 +89,18 @@ pub fn finish(command: &mut Command) -> Result<(), Failed> {
     if status.success() { Ok(()) } else { Err(format!("{status}\n{text}").into()) }
 }
 
+/// Removes the files of a test that was to fail, and has said so.
+pub fn forget(said: &str) {
+    let scratch = place::target_dir().join("tmp");
+    let dirs = said.lines().filter_map(|line| line.strip_prefix(FILES)).map(Path::new);
+    for dir in dirs.filter(|dir| dir.parent() == Some(&scratch)) {
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
+/// The words before the directory of a failed test.
+const FILES: &str = "its files are in ";
+
 /// A test in this process: its directory, and the look at what it leaves behind.
 struct Alone {
     /// A directory of this test's own, which goes if the test passes.
@@ -116,7 +128,7 @@ impl Alone {
                 kill_tree(pid);
             }
             reap();
-            eprintln!("its files are in {}", self.dir.display());
+            eprintln!("{FILES}{}", self.dir.display());
             std::process::exit(1);
         }
         let is_alone = soon(|| {

@@ -76,11 +76,12 @@ impl Client {
         Self { deadline, ..self.clone() }
     }
 
-    /// A client whose calls all end at a time, on the same connection. A call that is made later
-    /// fails with [`ErrorKind::Deadline`], and the engine does not hear of the call.
+    /// A client whose calls all end at a time, on the same connection. Each call may take all of
+    /// the time that is left then. A call that is made later fails with [`ErrorKind::Deadline`],
+    /// and the engine does not hear of the call.
     #[must_use]
     pub fn until(&self, end: Instant) -> Self {
-        Self { end: Some(end), ..self.clone() }
+        Self { end: Some(end), deadline: Duration::MAX, ..self.clone() }
     }
 
     /// Path of the engine's socket.

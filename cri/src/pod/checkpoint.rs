@@ -57,8 +57,7 @@ impl Pods {
     /// Asks the engine about the pod of a request until a time, and checks the request.
     async fn ask(&self, request: &CheckpointPodRequest, end: Instant) -> Result<Asked, Refusal> {
         let wanted = ids(request)?;
-        let left = end.saturating_duration_since(Instant::now());
-        let client = self.client.within(left).until(end);
+        let client = self.client.until(end);
         let engine = EngineFacts::of(&client).await?;
         let sandbox = SandboxFacts::of(&client, &request.pod_sandbox_id).await?;
         // The engine may know the sandbox by a part of the id.

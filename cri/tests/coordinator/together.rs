@@ -59,7 +59,8 @@ fn hooks_of_pods_pass_all_steps_together() {
             member.restored()
         }
     };
-    let other = thread::spawn(run(coordinator.member("pod-b", &[])));
+    // Each names the other: one that names nobody may be through before the other begins.
+    let other = thread::spawn(run(coordinator.member("pod-b", &["pod-a"])));
     run(coordinator.member("pod-a", &["pod-b"]))().unwrap();
     other.join().unwrap().unwrap();
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use criu_cri::kubelet::retention::{Directory, Plan, Reason, Rules, Scope, Verdict, live_pods};
 use criu_lab::checkpoints::Checkpoints;
+use criu_lab::soon;
 
 /// A directory of a node, and plans for it.
 struct Node(Checkpoints);
@@ -33,7 +34,14 @@ impl Node {
 
     /// Names of the files that rules want to go, with the reasons.
     fn goes(&self, rules: &Rules) -> Vec<(String, Reason)> {
-        let plan = self.plan(rules);
+        // A process that another test is starting has the files of this one open for a moment.
+        let is_open = |plan: &Plan| plan.rows().iter().any(|row| row.verdict == Verdict::Open);
+        let mut plan = self.plan(rules);
+        let closed = soon(|| {
+            plan = self.plan(rules);
+            !is_open(&plan)
+        });
+        assert!(closed, "{plan:?}");
         let mut found: Vec<(String, Reason)> = plan
             .removals()
             .map(|row| {

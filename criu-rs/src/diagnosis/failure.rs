@@ -116,6 +116,16 @@ impl Failure {
     /// `operation` is "dump" or "restore", `name` the name of the log for messages.
     pub fn of_log(operation: &'static str, name: &str, log: impl Read) -> Self {
         let found = excerpt(name, BufReader::new(log.take(bounds::LOG.get())), None);
+        // Runtimes give CRIU the root of the container.
+        Self::logged(operation, found, &Asked { has_root: true, ..Asked::default() })
+    }
+
+    /// Diagnoses an operation of which only the log is known.
+    pub(super) fn logged(
+        operation: &'static str,
+        found: Option<LogExcerpt>,
+        asked: &Asked,
+    ) -> Self {
         let mut failure = Self {
             operation,
             end: End::Refused,
@@ -128,8 +138,7 @@ impl Failure {
             seen: None,
             root: None,
         };
-        // Runtimes give CRIU the root of the container.
-        diagnose(&mut failure, &Asked { has_root: true, ..Asked::default() });
+        diagnose(&mut failure, asked);
         failure
     }
 

@@ -1,26 +1,13 @@
 //! Lines that real CRIUs logged, and the causes that they tell.
 
 use super::cause::Cause;
-use super::failure::{End, Failure};
-use super::find::{Asked, diagnose};
+use super::failure::Failure;
+use super::find::Asked;
 use super::log::excerpt;
 
 /// Diagnoses an operation that ended with this log.
 fn diagnosed(operation: &'static str, log: &str) -> Failure {
-    let mut failure = Failure {
-        operation,
-        end: End::Refused,
-        errno: None,
-        message: None,
-        exit: None,
-        output: String::new(),
-        log: Ok(excerpt("x.log", log.as_bytes(), None)),
-        cause: None,
-        seen: None,
-        root: None,
-    };
-    diagnose(&mut failure, &Asked::default());
-    failure
+    Failure::logged(operation, excerpt("x.log", log.as_bytes(), None), &Asked::default())
 }
 
 #[track_caller]

@@ -238,6 +238,7 @@ fn by_runtime(bed: &Bed, module: &Module) {
     let mut asked = vec![profile.as_str()];
     asked.extend(context.as_deref());
     for (pod, options) in [(0, &[][..]), (1, &asked)] {
+        fs::remove_file(bundle.root.join("count.seen")).unwrap();
         let restored = bed.runtime.restore(&bundle, "c", &images, options);
         bundle.goes_on();
         module.check(restored, pod);

@@ -76,7 +76,8 @@ pub(super) fn run(words: &[String]) {
             });
         }
         // Says in `FILE.seen` which of the files in `rest` it can read. The word `socket` stands
-        // for a socket of its own.
+        // for a socket of its own. The file is written when it is missing or no longer right: a
+        // dump that finds it open would save its size.
         "looks" => {
             let seen = file.with_extension("seen");
             let connected = || {
@@ -92,13 +93,18 @@ pub(super) fn run(words: &[String]) {
                 let sent = |socket: &&UdpSocket| socket.send(b"x").is_ok();
                 socket.filter(sent).is_some_and(|socket| socket.recv(&mut [0]).is_ok())
             };
+            let mut said = None;
             count.forever_with(|_| {
                 let can = |word: &&String| match word.as_str() {
                     "socket" => works(),
                     path => fs::read(path).is_ok(),
                 };
                 let words: Vec<&str> = rest.iter().filter(can).map(String::as_str).collect();
-                fs::write(&seen, words.join(" ")).unwrap();
+                let words = Some(words.join(" "));
+                if words != said || !seen.exists() {
+                    fs::write(&seen, words.as_deref().unwrap_or_default()).unwrap();
+                    said = words;
+                }
             });
         }
         // `serve PLACE` or `ask PLACE`.

@@ -1,13 +1,15 @@
 //! The end of a holder. Nobody tells the task of the death of such a child, and so the task has to
 //! be made to wait for its child.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::filter;
 use super::frame::Call;
-use super::guest::{Guest, pass};
-use super::sys::{self, Patience};
+use super::guest::{Guest, Room, pass};
+use super::park;
+use super::sys;
 use super::text::{Stat, Status};
+use super::time::{Moment, Patience};
 use super::trace::{Registers, Stop, Thread};
 use super::{Errno, GiveUp};
 use crate::journal::Reason;
@@ -17,12 +19,16 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
     let none = Errno(libc::ECHILD);
     let stat = Stat::of(holder).map_err(|_| none)?;
     if stat.parent != task || stat.exit_signal != 0 {
+        // A task that has died has left its holder to another process, which reaps all children.
+        if park::signature(holder).is_some() {
+            sys::kill(holder)?;
+        }
         return Err(none);
     }
     let depth = Status::of(task)?.depth;
     let inner = Status::at_depth(holder, depth)?;
     sys::kill(holder)?;
-    let patience = Patience::until(Instant::now() + DEATH);
+    let patience = Patience::until(Moment::now() + DEATH);
     loop {
         let is_dead = match Stat::of(holder) {
             Ok(stat) => stat.state == b'Z',
@@ -37,11 +43,20 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
         }
         patience.wait()?;
     }
-    wait_through(task, Thread(task), inner)
+    let thread = Thread(task);
+    for _ in 0..TRIES {
+        match wait_through(task, thread, inner) {
+            // A signal has stopped the task.
+            Err(Errno(libc::EPROTO | libc::EBUSY)) => {}
+            result => return result,
+        }
+    }
+    Err(Errno(libc::EPROTO))
 }
 
 /// Reaps a dead holder through a running thread of its task.
-pub(super) fn reap(tid: i32, holder: i32, deadline: Instant) -> Result<(), Errno> {
+pub(super) fn reap(tid: i32, holder: i32, time: Duration) -> Result<(), Errno> {
+    let deadline = Moment::now() + time;
     // A thread that cannot be stopped, such as one that waits for its vfork, would stay traced.
     if Stat::of(tid)?.state == b'D' {
         return Err(Errno(libc::ETIMEDOUT));
@@ -56,7 +71,7 @@ pub(super) fn reap(tid: i32, holder: i32, deadline: Instant) -> Result<(), Errno
 }
 
 /// Waits until a thread has stopped. Signals that come before are passed on.
-fn stop(thread: Thread, deadline: Instant) -> Result<(), Errno> {
+fn stop(thread: Thread, deadline: Moment) -> Result<(), Errno> {
     loop {
         match thread.wait(deadline)? {
             Stop::Trap => return Ok(()),
@@ -74,20 +89,32 @@ fn leader(tid: i32) -> Result<i32, Errno> {
 
 /// Has a stopped thread wait for a dead child of its process, whose number it sees as `holder`.
 pub(super) fn wait_through(leader: i32, thread: Thread, holder: i32) -> Result<(), Errno> {
-    let deadline = Instant::now() + CALL;
     let registers = thread.registers()?;
     let holder = u64::try_from(holder).map_err(|_| Errno(libc::ECHILD))?;
     let options = libc::__WALL | libc::WNOHANG;
     let arguments = [holder, 0, u64::from(options.unsigned_abs()), 0, 0, 0];
     look(thread, &registers, arguments)?;
-    let guest = Guest::look(leader, thread, registers)?;
+    wait(leader, thread, registers, arguments)
+}
+
+/// Makes the call.
+#[inline(never)]
+fn wait(
+    leader: i32,
+    thread: Thread,
+    registers: Registers,
+    arguments: [u64; 6],
+) -> Result<(), Errno> {
+    let deadline = Moment::now() + CALL;
+    let mut room = Room::new();
+    let guest = Guest::look(leader, thread, registers, &mut room)?;
     let stack = guest.layout.home_chain;
     let call = Call { number: libc::SYS_wait4, arguments, stack };
     let made = guest.enter(deadline).and_then(|()| guest.call(&call, deadline));
     guest.leave(deadline)?;
     match made?.result {
         0 => Err(Errno(libc::EAGAIN)),
-        result if u64::try_from(result) == Ok(holder) => Ok(()),
+        result if u64::try_from(result) == Ok(arguments[0]) => Ok(()),
         result => {
             let errno = result.checked_neg().and_then(|errno| i32::try_from(errno).ok());
             Err(Errno(errno.unwrap_or(libc::EPROTO)))
@@ -96,6 +123,7 @@ pub(super) fn wait_through(leader: i32, thread: Thread, holder: i32) -> Result<(
 }
 
 /// Makes sure that no filter stands in the way.
+#[inline(never)]
 fn look(thread: Thread, registers: &Registers, arguments: [u64; 6]) -> Result<(), GiveUp> {
     let needed = [
         filter::Call { number: libc::SYS_wait4, arguments },
@@ -116,6 +144,9 @@ impl From<GiveUp> for Errno {
 
 /// Time for a holder to die. It gives back its memory: up to 160 ms for each GiB.
 const DEATH: Duration = Duration::from_secs(60);
+
+/// Most tries to reap a holder through a stopped task.
+const TRIES: usize = 16;
 
 /// Time for a call that does not wait.
 const CALL: Duration = Duration::from_secs(10);

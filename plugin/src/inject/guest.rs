@@ -12,20 +12,33 @@
 //! | the registers restored | goes on |
 //! | the memory below the stack restored | goes on |
 
-use std::time::Instant;
-
 use super::filter::{self, Verdict};
 use super::frame::{self, Call, Home, Layout, MOST};
 use super::gadget::{self, Gadgets};
 use super::sys::{Access, Fd};
 use super::text::Status;
+use super::time::Moment;
 use super::trace::{Registers, Stop, Thread};
 use super::{Errno, GiveUp};
 use crate::journal::Reason;
 
+/// Room for what is below the stack of a task, and for what is written there. Room is not moved:
+/// the stack of a caller may be small.
+#[derive(Debug)]
+pub(super) struct Room {
+    below: [u8; MOST],
+    home: [u8; MOST],
+}
+
+impl Room {
+    pub(super) const fn new() -> Self {
+        Self { below: [0; MOST], home: [0; MOST] }
+    }
+}
+
 /// A stopped task, as it was.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct Guest<'r> {
     pub(super) thread: Thread,
     pub(super) memory: Fd,
     pub(super) gadgets: Gadgets,
@@ -34,16 +47,21 @@ pub(super) struct Guest {
     pub(super) registers: Registers,
     mask: u64,
     /// Bytes of the task below its stack.
-    below: [u8; MOST],
+    below: &'r [u8],
 }
 
-impl Guest {
+impl<'r> Guest<'r> {
     /// Looks at a thread in [`Stop::Trap`], and writes its way home below its stack. `leader` is
     /// the process that the thread belongs to.
     ///
     /// # Errors
     /// The thread cannot be brought home by itself.
-    pub(super) fn look(leader: i32, thread: Thread, registers: Registers) -> Result<Self, GiveUp> {
+    pub(super) fn look(
+        leader: i32,
+        thread: Thread,
+        registers: Registers,
+        room: &'r mut Room,
+    ) -> Result<Self, GiveUp> {
         let stop = GiveUp::with(Reason::Stop);
         let mask = thread.mask().map_err(stop)?;
         let memory = Fd::open(leader, "mem", Access::Both).map_err(stop)?;
@@ -52,21 +70,20 @@ impl Guest {
         let stack = survey.stack.ok_or(GiveUp::because(Reason::Stack))?;
         let gadgets = survey.gadgets(&memory).ok_or(GiveUp::because(Reason::Gadgets))?;
 
-        let mut below = [0; MOST];
-        let length = thread.vectors(&mut below).map_err(stop)?;
+        let Room { below, home } = room;
+        let length = thread.vectors(below).map_err(stop)?;
         let vectors = below.get(..length).unwrap_or_default();
-        let mut home = [0; MOST];
-        let layout = Home { registers: &registers, mask, gadgets }.build(vectors, &mut home);
+        let layout = Home { registers: &registers, mask, gadgets }.build(vectors, home);
         let layout = layout.filter(|layout| layout.base >= stack);
         let layout = layout.ok_or(GiveUp::because(Reason::Stack))?;
-        let whole = GiveUp::with(Reason::Stack);
-        let room = below.get_mut(..layout.length).ok_or(GiveUp::because(Reason::Stack))?;
-        memory.read_at(room, layout.base).map_err(whole)?;
+        let no_room = GiveUp::with(Reason::Stack);
+        let below = below.get_mut(..layout.length).ok_or(GiveUp::because(Reason::Stack))?;
+        memory.read_at(below, layout.base).map_err(no_room)?;
         let guest = Self { thread, memory, gadgets, layout, registers, mask, below };
         let home = home.get(..layout.length).unwrap_or_default();
         if let Err(errno) = guest.memory.write_at(home, layout.base) {
             let _ = guest.put_back(&guest.memory);
-            return Err(whole(errno));
+            return Err(no_room(errno));
         }
         Ok(guest)
     }
@@ -75,16 +92,29 @@ impl Guest {
     ///
     /// # Errors
     /// The task has stopped in another way. [`Self::leave`] is due.
-    pub(super) fn enter(&self, deadline: Instant) -> Result<(), Errno> {
+    pub(super) fn enter(&self, deadline: Moment) -> Result<(), Errno> {
         let home =
             Call { number: libc::SYS_rt_sigreturn, arguments: [0; 6], stack: self.layout.home };
         self.thread.set_registers(&frame::call(&self.registers, self.gadgets, &home))?;
         self.thread.set_mask(!0)?;
-        self.thread.to_call()?;
-        match self.thread.wait(deadline)? {
-            Stop::Call => Ok(()),
-            other => Err(self.unexpected(other, deadline)),
+        self.to_call(deadline).map(drop)
+    }
+
+    /// Lets the task go on to the entry or the exit of a call. Returns the message of an event on
+    /// the way.
+    fn to_call(&self, deadline: Moment) -> Result<Option<u64>, Errno> {
+        let mut message = None;
+        for _ in 0..STOPS {
+            self.thread.to_call()?;
+            match self.thread.wait(deadline)? {
+                Stop::Call => return Ok(message),
+                Stop::Event(libc::PTRACE_EVENT_CLONE) => message = Some(self.thread.message()?),
+                // A task that was stopped by a signal may stop for its tracer once more.
+                Stop::Trap => {}
+                other => return Err(self.unexpected(other, deadline)),
+            }
         }
+        Err(Errno(libc::EBUSY))
     }
 
     /// Makes a call at the entry of the system call that would bring the task home. Returns its
@@ -92,7 +122,7 @@ impl Guest {
     ///
     /// # Errors
     /// The task has stopped in another way. [`Self::leave`] is due.
-    pub(super) fn call(&self, call: &Call, deadline: Instant) -> Result<Made, Errno> {
+    pub(super) fn call(&self, call: &Call, deadline: Moment) -> Result<Made, Errno> {
         let mut registers = frame::call(&self.registers, self.gadgets, call);
         registers.orig_rax = registers.rax;
         // The kernel sets rax at the entry, and the instruction pointer is behind the instruction.
@@ -100,21 +130,13 @@ impl Guest {
         registers.rax = registers.rax.wrapping_neg();
         registers.rip += 2;
         self.thread.set_registers(&registers)?;
-        let mut message = None;
-        loop {
-            self.thread.to_call()?;
-            match self.thread.wait(deadline)? {
-                Stop::Call => break,
-                Stop::Event(libc::PTRACE_EVENT_CLONE) => message = Some(self.thread.message()?),
-                other => return Err(self.unexpected(other, deadline)),
-            }
-        }
+        let message = self.to_call(deadline)?;
         let result = self.thread.registers()?.rax;
         Ok(Made { result: i64::from_ne_bytes(result.to_ne_bytes()), message })
     }
 
     /// Brings the task into [`Stop::Trap`], from which it goes home.
-    pub(super) fn settle(&self, deadline: Instant) -> Result<(), Errno> {
+    pub(super) fn settle(&self, deadline: Moment) -> Result<(), Errno> {
         self.thread.interrupt()?;
         let mut signal = 0;
         for _ in 0..STOPS {
@@ -137,19 +159,19 @@ impl Guest {
     }
 
     /// Restores a task in any stop.
-    pub(super) fn leave(&self, deadline: Instant) -> Result<(), Errno> {
+    pub(super) fn leave(&self, deadline: Moment) -> Result<(), Errno> {
         self.settle(deadline)?;
         self.restore()
     }
 
     /// Restores the bytes below the stack: in the memory of the task, or in that of its child.
     pub(super) fn put_back(&self, memory: &Fd) -> Result<(), Errno> {
-        memory.write_at(self.below.get(..self.layout.length).unwrap_or_default(), self.layout.base)
+        memory.write_at(self.below, self.layout.base)
     }
 
     /// Handles a stop that nobody expected. A signal is passed on, and the task is left in another
     /// stop.
-    fn unexpected(&self, stop: Stop, deadline: Instant) -> Errno {
+    fn unexpected(&self, stop: Stop, deadline: Moment) -> Errno {
         if let Stop::Signal(signal) = stop {
             let passed = self.thread.interrupt().and_then(|()| self.thread.go_on(signal));
             let _ = passed.and_then(|()| self.thread.wait(deadline));
@@ -222,5 +244,5 @@ pub(super) fn pass<const N: usize, const M: usize>(
 /// Code segment of programs with 64 bits.
 const CODE_64: u64 = 0x33;
 
-/// Most stops of a task on its way into [`Stop::Trap`].
-const STOPS: usize = 16;
+/// Most stops of a task on its way to a call, or into [`Stop::Trap`].
+const STOPS: usize = 64;

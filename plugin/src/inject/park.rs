@@ -1,11 +1,10 @@
 //! The child of a task: made harmless, and put to sleep for good.
 
-use std::time::Instant;
-
 use super::frame::{self, Call, NOBODY};
 use super::guest::Guest;
 use super::sys::{self, Access, Fd};
 use super::text::{Stat, decimal, hexadecimal, words};
+use super::time::{Moment, Patience};
 use super::trace::{Stop, Thread};
 use super::{Errno, GiveUp, MAGIC, Owner};
 use crate::journal::Reason;
@@ -26,10 +25,10 @@ impl Twin {
     /// The child is not asleep, and has to be killed.
     pub(super) fn park(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         owner: Owner,
         is_detached: bool,
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<u64, GiveUp> {
         let asleep = self.sleep(guest, owner, is_detached, deadline);
         asleep.map_err(GiveUp::with(Reason::Park))
@@ -37,10 +36,10 @@ impl Twin {
 
     fn sleep(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         owner: Owner,
         is_detached: bool,
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<u64, Errno> {
         let layout = &guest.layout;
         let memory = self.begin(guest, deadline)?;
@@ -63,15 +62,20 @@ impl Twin {
         self.enter(guest, libc::SYS_ppoll, arguments, deadline)?;
         guest.put_back(&memory)?;
         if is_detached {
-            self.thread.detach()?
-        } else {
-            self.thread.go_on(0)?
+            self.thread.detach()?;
+            return Ok(stat.start);
+        }
+        self.thread.go_on(0)?;
+        // Behind the filter, which is suspended only as long as the child has a tracer.
+        let patience = Patience::until(deadline);
+        while signature(self.thread.0).is_none() {
+            patience.wait()?;
         }
         Ok(stat.start)
     }
 
     /// Waits until the child stands, and makes sure that it is what it is meant to be.
-    fn begin(self, guest: &Guest, deadline: Instant) -> Result<Fd, Errno> {
+    fn begin(self, guest: &Guest<'_>, deadline: Moment) -> Result<Fd, Errno> {
         let wrong = Errno(libc::EPROTO);
         match self.thread.wait(deadline)? {
             Stop::Trap => {}
@@ -92,10 +96,10 @@ impl Twin {
     /// Has the child make a call.
     fn call(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         number: libc::c_long,
         arguments: [u64; 6],
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<(), Errno> {
         self.enter(guest, number, arguments, deadline)?;
         self.thread.to_call()?;
@@ -111,10 +115,10 @@ impl Twin {
     /// Leads the child to the entry of a call.
     fn enter(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         number: libc::c_long,
         arguments: [u64; 6],
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<(), Errno> {
         let call = Call { number, arguments, stack: guest.layout.end_chain };
         self.thread.set_registers(&frame::call(&guest.registers, guest.gadgets, &call))?;
@@ -126,7 +130,7 @@ impl Twin {
     }
 
     /// Kills the child, and takes its status.
-    pub(super) fn kill(self, deadline: Instant) {
+    pub(super) fn kill(self, deadline: Moment) {
         if sys::kill(self.thread.0).is_err() {
             return;
         }
@@ -151,11 +155,16 @@ impl Owner {
 
 /// Reads the signature of a holder.
 pub(super) fn parked(pid: i32) -> Option<Owner> {
+    let owner = signature(pid)?;
+    (Stat::of(pid).ok()?.exit_signal == 0).then_some(owner)
+}
+
+/// Reads the signature of a holder that may have lost its task.
+pub(super) fn signature(pid: i32) -> Option<Owner> {
     let file = Fd::open(pid, "syscall", Access::Read).ok()?;
     let mut text = [0; 256];
     let length = file.read(&mut text).ok()?;
-    let owner = parse(text.get(..length)?)?;
-    (Stat::of(pid).ok()?.exit_signal == 0).then_some(owner)
+    parse(text.get(..length)?)
 }
 
 /// Parses `number arguments stack-pointer instruction-pointer`.

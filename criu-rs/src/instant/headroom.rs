@@ -218,8 +218,14 @@ mod tests {
         let hierarchy =
             Hierarchy { controllers: controllers.into(), point: root.join("a"), root: path.into() };
         let hierarchies = Hierarchies(vec![hierarchy]);
-        let task =
-            |bytes| Planned { pid: Pid::this(), start: 0, inner: 1, bytes, verdict: Verdict::Hold };
+        let task = |bytes| Planned {
+            pid: Pid::this(),
+            start: 0,
+            inner: 1,
+            bytes,
+            shared: 0,
+            verdict: Verdict::Hold,
+        };
         let mut fits = [task(1 << 20), task(1 << 20)];
         assert!(check_cgroups(&mut fits, &hierarchies) && fits.iter().all(Planned::is_held));
         let mut over = [task(2 << 20), task(1 << 20)];

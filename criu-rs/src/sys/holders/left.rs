@@ -4,7 +4,7 @@
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use criu_plugin::journal::{Field, Journal, Record};
+use criu_plugin::journal::{Field, Journal, Record, State};
 
 use super::bond::Held;
 use super::{Bond, Look, Owner};
@@ -23,7 +23,8 @@ pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
     bonds
 }
 
-/// Calls a function with each holder of an owner, and gives it the holder's descriptor. Uses no
+/// Calls a function with each holder of an owner, and gives it the holder's descriptor. Children of
+/// a task count if the plugin was about to fork it. Uses no
 /// heap.
 pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: impl FnMut(Held)) {
     for record in journal.records() {
@@ -34,7 +35,8 @@ pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: 
             found(held);
         }
         let start = record.get(Field::TaskStart);
-        if Stat::of(task).is_some_and(|stat| start == 0 || stat.start == start) {
+        let is_forking = record.state() == Some(State::Forking);
+        if is_forking && Stat::of(task).is_some_and(|stat| start == 0 || stat.start == start) {
             each_child(task, |child| {
                 if Some(child) == known {
                     return;
@@ -56,7 +58,8 @@ fn open(task: i32, holder: i32, owner: Owner, record: Option<&Record<'_>>) -> Op
     };
     let is_one = || match Look::at(holder) {
         Some(Look::Parked(of)) => of == owner,
-        Some(Look::Dead) => Stat::of(holder).is_some_and(is_known),
+        Some(Look::Begins) if record.is_none() => false,
+        Some(Look::Begins | Look::Dead) => Stat::of(holder).is_some_and(is_known),
         None => false,
     };
     if !is_one() {

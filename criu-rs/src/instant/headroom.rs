@@ -15,7 +15,7 @@ use crate::value::Pid;
 /// happened to a task.
 pub(super) fn check(tasks: &mut [Planned]) -> bool {
     let mut is_room = check_cgroups(tasks, &Hierarchies::of_machine());
-    let needed = worst(tasks.iter().map(|task| held_bytes(task)));
+    let needed = worst(tasks.iter().map(held_bytes));
     if let Some(free) = free_of_machine().filter(|free| *free < needed) {
         let why = WhyNot::Memory { needed, free, cgroup: None };
         is_room &= !take(tasks, |_| true, &why);

@@ -57,6 +57,9 @@ pub struct Pod<'a> {
     containers: Vec<Container<'a>>,
 }
 
+/// The names and outcomes of the containers, and the time for which all stood still.
+type Ran<T> = (Vec<(String, T)>, Duration);
+
 /// A dumped pod.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -127,7 +130,7 @@ impl<'a> Pod<'a> {
         criu: &Criu,
         hooks: &mut dyn PodHooks,
         make: impl FnOnce(Vec<Container<'a>>) -> Result<Vec<gate::Container<'a, O>>, PodError>,
-    ) -> Result<(Vec<(String, O::Outcome)>, Duration), PodError> {
+    ) -> Result<Ran<O::Outcome>, PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
         if matches!(criu.program(), Ok(Some(_))) {

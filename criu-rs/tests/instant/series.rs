@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize};
@@ -13,9 +14,10 @@ use criu_rs::instant::{
 };
 use criu_rs::lazy::{LazyOptions, LazyPages};
 use criu_rs::pages::{Client, Layout, Server};
-use criu_rs::{AfterDump, Error, HookResult, Hooks, Pid, Restore};
+use criu_rs::{AfterDump, Criu, Error, HookResult, Hooks, Pid, Restore};
 use nix::sys::signal::Signal;
 
+use crate::kinds::Group;
 use crate::lab::{Lab, SOON, Target, TestFn, all_held, dump, eager, holders, inner, is_whole};
 
 pub const TESTS: &[(&str, TestFn)] = &[
@@ -28,6 +30,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_series_may_end_with_stopped_tasks", last),
     ("rounds_go_to_a_page_server", served),
     ("a_series_that_is_dropped_leaves_no_holder", dropped),
+    ("rounds_with_a_freezer_cgroup_do_not_stop_their_holders", frozen),
+    ("a_killed_series_leaves_no_holder", killed),
 ];
 
 /// A process that obeys orders, and the number of the last one.
@@ -476,5 +480,78 @@ fn dropped(lab: &Lab) {
     ));
     process.restore(lab, &second, 2, false);
     process.restore(lab, &fourth, 3, true);
+    process.target.end();
+}
+
+/// CRIU stops the whole cgroup, and the holders of the round before are in it.
+fn frozen(lab: &Lab) {
+    let mut process = Orders::start(lab, "24", "small");
+    let pid = process.target.pid;
+    let group = Group::make("freezer", pid.as_raw());
+    let dump = criu_rs::Dump::new(pid, "/nowhere").after_dump(AfterDump::LeaveRunning);
+    let dump = dump.freeze_cgroup(group.0.to_str().unwrap());
+    let mut series = dump.instant_series(&lab.criu, &options()).unwrap();
+    for generation in 1..=4 {
+        if generation > 1 {
+            process.say(&format!("write {generation}"));
+        }
+        let read = round(&mut series, &lab.dir(&format!("frozen-{generation}")), &[pid]);
+        assert_eq!(read.inherited > 20 << 8, generation > 1, "{read:?}");
+        assert_eq!(held(pid), 1);
+    }
+    drop(series);
+    none_stays();
+    assert_eq!(group.read("freezer.state").trim(), "THAWED");
+    assert_eq!(process.say("check 4"), "right");
+    process.target.end();
+    group.remove();
+}
+
+/// `CRIU PID FOLDER`: makes rounds without an end.
+pub fn drive(words: &[String]) {
+    let (criu, folder) = (Criu::at(&words[0]), Path::new(&words[2]));
+    let dump = criu_rs::Dump::new(words[1].parse().unwrap(), "/nowhere");
+    let dump = dump.after_dump(AfterDump::LeaveRunning);
+    let mut series = dump.instant_series(&criu, &options()).unwrap();
+    for n in 0u64.. {
+        let directory = folder.join(n.to_string());
+        fs::create_dir(&directory).unwrap();
+        series.next(&directory, &mut ()).unwrap().reading.wait().unwrap();
+        fs::write(folder.join("count"), n.to_string()).unwrap();
+    }
+}
+
+fn killed(lab: &Lab) {
+    let mut process = Orders::start(lab, "32", "small");
+    let pid = process.target.pid;
+    let mut last = None;
+    for n in 0..8 {
+        let folder = lab.dir(&format!("killed-{n}"));
+        let mut driver = Command::new(std::env::current_exe().unwrap())
+            .arg("--series")
+            .arg(&lab.program)
+            .arg(pid.to_string())
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let count = || {
+            let text = fs::read_to_string(folder.join("count")).unwrap_or_default();
+            text.parse::<u64>().ok()
+        };
+        assert!(within(SOON, || count() >= Some(2)), "no rounds");
+        // From here on a round takes some hundred milliseconds.
+        std::thread::sleep(Duration::from_millis(37 * n));
+        driver.kill().unwrap();
+        driver.wait().unwrap();
+        let left = holders(Duration::from_secs(20));
+        assert!(left.is_empty(), "holders stay: {left:?}");
+        assert!(soon(|| process.target.state() == Some('S')));
+        assert_eq!(process.say(&format!("check {}", n + 1)), "right");
+        process.say(&format!("write {}", n + 2));
+        last = count().map(|count| (folder.join(count.to_string()), n + 1));
+    }
+    let (images, generation) = last.unwrap();
+    process.restore(lab, &images, generation, false);
     process.target.end();
 }

@@ -83,15 +83,15 @@ pub enum Field {
     Rseq = 12,
 }
 
-/// What has become of the plugin.
+/// States of the plugin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u64)]
 pub enum Plugin {
     /// CRIU has not loaded it.
     Absent = 0,
-    /// It is ready.
+    /// The plugin is ready.
     Ready = 1,
-    /// It cannot work with this CRIU or kernel. No task has a holder.
+    /// The plugin cannot work with this CRIU or kernel. No task has a holder.
     Refused = 2,
 }
 

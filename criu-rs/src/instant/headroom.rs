@@ -15,7 +15,7 @@ use crate::value::Pid;
 /// happened to a task.
 pub(super) fn check(tasks: &mut [Planned]) -> bool {
     let mut is_room = check_cgroups(tasks, &Hierarchies::of_machine());
-    let needed = worst(tasks.iter().map(|task| held_bytes(task)));
+    let needed = worst(tasks.iter().map(held_bytes));
     if let Some(free) = free_of_machine().filter(|free| *free < needed) {
         let why = WhyNot::Memory { needed, free, cgroup: None };
         is_room &= !take(tasks, |_| true, &why);
@@ -240,8 +240,14 @@ mod tests {
         let hierarchy =
             Hierarchy { controllers: controllers.into(), point: root.join("a"), root: path.into() };
         let hierarchies = Hierarchies(vec![hierarchy]);
-        let task =
-            |bytes| Planned { pid: Pid::this(), start: 0, inner: 1, bytes, verdict: Verdict::Hold };
+        let task = |bytes| Planned {
+            pid: Pid::this(),
+            start: 0,
+            inner: 1,
+            bytes,
+            shared: 0,
+            verdict: Verdict::Hold,
+        };
         let mut fits = [task(1 << 20), task(1 << 20)];
         assert!(check_cgroups(&mut fits, &hierarchies) && fits.iter().all(Planned::is_held));
         let mut over = [task(2 << 20), task(1 << 20)];

@@ -8,10 +8,12 @@
 
 mod held;
 mod kept;
+mod killed;
 mod lab;
 mod memory;
 mod pages;
 mod payload;
+mod refused;
 mod stand_in;
 mod unheld;
 
@@ -28,7 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [held::TESTS, kept::TESTS, stand_in::TESTS, unheld::TESTS].concat()
+    [held::TESTS, kept::TESTS, killed::TESTS, refused::TESTS, stand_in::TESTS, unheld::TESTS]
+        .concat()
 }
 
 fn run_all() -> ExitCode {

@@ -72,6 +72,15 @@ fn run_apart(limit: Duration, words: &[&str]) -> Result<(), Failed> {
 /// The process that waits outside of the sandbox.
 fn apart(words: &[String]) {
     let limit = Duration::from_millis(words[0].parse().unwrap());
+    if std::env::var_os("TMPDIR").is_none() {
+        // A place of its own for temporary files: others' come and go.
+        let temporary = place::Short::folder();
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.arg("--apart").args(words).env("TMPDIR", temporary.path());
+        let status = again.stdin(std::process::Stdio::null()).status().unwrap();
+        drop(temporary);
+        std::process::exit(status.code().unwrap_or(1));
+    }
     if let Err(error) = sandbox::run(&words[1..], Layout::Machine, limit) {
         eprintln!("{error}");
         std::process::exit(1);

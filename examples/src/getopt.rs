@@ -291,6 +291,7 @@ impl Known {
 pub(crate) const OURS: &[&str] = &[
     "accept-label-loss",
     "accept-lock-loss",
+    "accept-low-memory",
     "around",
     "authfile",
     "ca",
@@ -312,6 +313,9 @@ pub(crate) const OURS: &[&str] = &[
     "fill",
     "identity",
     "images",
+    "instant",
+    "instant-least",
+    "instant-plugin",
     "json",
     "lazy",
     "listening",
@@ -326,6 +330,7 @@ pub(crate) const OURS: &[&str] = &[
     "sessions",
     "sync",
     "trust-directory",
+    "verify",
 ];
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ impl<'a> Task<'a> {
     /// of sockets alone, and gives them back to sockets with an address.
     ///
     /// # Errors
-    /// Those of [`files`](Self::files).
+    /// The errors of [`files`](Self::files).
     pub fn file_labels(&self) -> Result<Vec<(OpenFile<'a>, Vec<u8>)>> {
         let Some(ids) = self.ids()? else {
             return Ok(Vec::new());

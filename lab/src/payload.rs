@@ -125,7 +125,7 @@ impl Counter {
 pub struct Pattern(Vec<u64>);
 
 impl Pattern {
-    /// So many words of 8 bytes.
+    /// Makes a pattern of so many words of 8 bytes.
     pub fn new(words: u64) -> Self {
         Self((0..words).map(pattern).collect())
     }

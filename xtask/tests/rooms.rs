@@ -21,12 +21,15 @@ const ROOMS: &[&str] = &[
     "plugin/src/descriptor.rs",
     "plugin/src/file.rs",
     "plugin/src/got.rs",
+    "plugin/src/inject/frame.rs",
     "plugin/src/inject/sys.rs",
+    "plugin/src/inject/trace.rs",
     "plugin/src/pagemap.rs",
     "plugin/src/scan.rs",
     "plugin/src/sys.rs",
     "plugin/src/task.rs",
     "plugin/tests/criu/memory.rs",
+    "plugin/tests/inject/raw.rs",
 ];
 
 #[test]

@@ -45,7 +45,7 @@ pub enum InstantError {
     Images(#[from] criu_images::Error),
     /// The plugin has damaged the journal. No checkpoint is left; the tasks run on.
     #[error("the plugin's journal is damaged: {0}")]
-    Journal(&'static str),
+    Journal(String),
     /// The capture was cancelled while the memory was read. No checkpoint is left; the tasks run
     /// on.
     #[error("the capture was cancelled while the memory was read")]

@@ -1,6 +1,5 @@
 //! The holders of a capture.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,43 +41,27 @@ pub(super) struct Held {
 }
 
 impl Holders {
-    /// Opens the holders of a dump that has succeeded, and counts their pages. `images` is the
-    /// images directory.
+    /// The holders of a dump, none of which has been opened.
+    pub(super) fn new(shared: Arc<Shared>, guard: Guard) -> Self {
+        Self { tasks: Vec::new(), _guard: guard, shared }
+    }
+
+    /// Opens the holders of a dump that has succeeded, and counts their pages.
     ///
     /// # Errors
-    /// A holder is gone, or the images of its task cannot be read. All holders end.
-    pub(super) fn open(
-        shared: &Arc<Shared>,
-        guard: Guard,
-        images: &Path,
-    ) -> Result<Self, InstantError> {
-        let mut holders = Self { tasks: Vec::new(), _guard: guard, shared: Arc::clone(shared) };
-        let journal = shared.journal()?;
-        let mut records =
-            journal.records().filter(|record| record.state() == Some(State::Held)).peekable();
-        if records.peek().is_none() {
-            return Ok(holders);
-        }
+    /// A holder is gone, or the images of its task cannot be read.
+    pub(super) fn open(&mut self, set: &ImageSet) -> Result<(), InstantError> {
+        let journal = self.shared.journal()?;
+        let records = journal.records().filter(|record| record.state() == Some(State::Held));
         for record in records {
-            holders.tasks.push(Held::open(&record)?);
+            self.tasks.push(Held::open(&record)?);
         }
-        let set = ImageSet::open(images)?;
-        for held in &mut holders.tasks {
-            held.count(&set)?;
-        }
-        Ok(holders)
+        self.tasks.iter_mut().try_for_each(|held| held.count(set))
     }
 
     /// The tasks with holders.
     pub(super) fn tasks(&self) -> &[Held] {
         &self.tasks
-    }
-}
-
-impl Holders {
-    /// The holders that a failed dump has left: criu was killed.
-    pub(super) fn left(shared: &Arc<Shared>, guard: Guard) -> Self {
-        Self { tasks: Vec::new(), _guard: guard, shared: Arc::clone(shared) }
     }
 
     /// Ends the holders, and returns those that their tasks have not reaped: see
@@ -101,9 +84,13 @@ impl Drop for Holders {
 
 impl Held {
     fn open(record: &Record<'_>) -> Result<Self, InstantError> {
-        let broken = || InstantError::Journal("a record");
-        let pid = shared::pid(record, Field::Task).ok_or_else(broken)?;
-        let inner = u32::try_from(record.get(Field::Inner)).map_err(|_| broken())?;
+        let damaged = |field| {
+            let found = record.get(field);
+            InstantError::Journal(format!("{found} is no process id ({field:?})"))
+        };
+        let pid = shared::pid(record, Field::Task).ok_or_else(|| damaged(Field::Task))?;
+        let inner = record.get(Field::Inner);
+        let inner = u32::try_from(inner).map_err(|_| damaged(Field::Inner))?;
         let holder = Holder::open(pid, record)?;
         let fork = Duration::from_nanos(record.get(Field::ForkTime));
         Ok(Self { pid, inner, holder, mappings: Vec::new(), pages: 0, fork })
@@ -111,11 +98,13 @@ impl Held {
 
     /// Counts the pages.
     fn count(&mut self, set: &ImageSet) -> Result<(), InstantError> {
-        let task = set.checkpoint()?.task(self.inner);
-        let task = task.ok_or(InstantError::Journal("a task that the images do not have"))?;
-        self.mappings = mappings(&task)?;
-        let counted = self.holder.count(&self.mappings);
-        self.pages = counted.map_err(InstantError::system("count the pages of a holder"))?;
+        let (task, holder) = (self.pid, self.holder.pid());
+        let lost = |why: String| InstantError::Lost { task, holder, why };
+        let Some(saved) = set.checkpoint()?.task(self.inner) else {
+            return Err(lost(format!("the images have no task {}", self.inner)));
+        };
+        self.mappings = mappings(&saved)?;
+        self.pages = self.holder.count(&self.mappings).map_err(|error| lost(error.to_string()))?;
         Ok(())
     }
 }

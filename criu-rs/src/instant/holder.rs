@@ -41,7 +41,9 @@ impl Holder {
     pub(super) fn open(task: Pid, record: &Record<'_>) -> Result<Self, InstantError> {
         let number = i32::try_from(record.get(Field::Holder)).ok().and_then(Pid::new);
         let Some(pid) = number else {
-            return Err(InstantError::Journal("a holder has no number"));
+            return Err(InstantError::Journal(format!(
+                "task {task} has a holder without a number"
+            )));
         };
         Self::of(task, pid, record.get(Field::HolderStart)).map_err(|why| InstantError::Lost {
             task,

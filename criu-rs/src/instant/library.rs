@@ -2,12 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
 use super::error::InstantError;
@@ -74,6 +76,8 @@ fn open(path: &Path) -> Result<File, InstantError> {
 #[derive(Debug)]
 pub(super) struct Library {
     folder: Scratch,
+    /// Tells that the directory is in use.
+    _lock: Flock<OwnedFd>,
     /// The plugin. The directory has a link to this descriptor, so criu loads the file that was
     /// looked at, whatever comes to its path.
     _plugin: File,
@@ -90,9 +94,12 @@ impl Library {
         criu.transport().require_worker("an instant capture", why)?;
         refuse_configured(criu, dump.named_config().as_deref())?;
         let plugin = open(&find_plugin(named)?)?;
-        let folder = Scratch::below(&std::env::temp_dir(), "criu-rs-plugin-")
-            .map_err(|source| Error::system("make a directory for the plugin", source))?;
-        let library = Self { folder, _plugin: plugin };
+        let above = std::env::temp_dir();
+        remove_left(&above);
+        let failed = |source| Error::system("make a directory for the plugin", source);
+        let folder = Scratch::below(&above, PREFIX).map_err(failed)?;
+        let lock = lock(folder.path()).map_err(failed)?;
+        let library = Self { folder, _lock: lock, _plugin: plugin };
         library.link_others(criu)?;
         let own = format!("/proc/{}/fd/{}", Pid::this(), library._plugin.as_fd().as_raw_fd());
         library.link(Path::new(&own), OsStr::new(LINK))?;
@@ -110,7 +117,7 @@ impl Library {
         let Some(folder) = usual(criu)? else { return Ok(()) };
         let doing = |source| Error::system(format!("list {}", folder.display()), source);
         let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(doing)?,
         };
         for entry in entries {
@@ -126,6 +133,32 @@ impl Library {
         let made = symlink(to, self.folder.path().join(name));
         made.map_err(|source| Error::system("link a plugin", source))
     }
+}
+
+/// Removes the directories of dumps whose process was killed.
+fn remove_left(above: &Path) {
+    for entry in fs::read_dir(above).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_one = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
+        let is_own = |meta: fs::Metadata| {
+            meta.is_dir() && meta.uid() == geteuid().as_raw() && meta.mode() & 0o777 == 0o700
+        };
+        if !is_one || !fs::symlink_metadata(&path).is_ok_and(is_own) {
+            continue;
+        }
+        // The link is made after the lock is taken, and goes with the directory.
+        let is_complete = || fs::symlink_metadata(path.join(LINK)).is_ok();
+        if let (true, Ok(_lock)) = (is_complete(), lock(&path)) {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Locks a directory as one that is in use.
+fn lock(path: &Path) -> io::Result<Flock<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = nix::fcntl::open(path, flags, Mode::empty())?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error.into())
 }
 
 /// Refuses a directory of plugins in a configuration file, which would win over that of this
@@ -173,6 +206,9 @@ fn built_in(program: &[u8]) -> Option<PathBuf> {
 
 /// The name of the plugin's file.
 const NAME: &str = "libcriu_plugin.so";
+
+/// The beginning of the name of a directory in which criu finds it.
+const PREFIX: &str = "criu-rs-plugin-";
 
 /// The name of the link to it.
 const LINK: &str = "criu_instant.so";
@@ -251,6 +287,31 @@ mod tests {
         fs::write(&config, "libdir /opt/plugins\n").unwrap();
         let error = Library::make(Some(&plugin), &criu, &dump.config_file(&config)).unwrap_err();
         assert!(error.to_string().contains("criu.conf:1: libdir: an instant"), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_removed_and_nothing_else() {
+        let above = Scratch::below(&std::env::temp_dir(), "criu-rs-test-").unwrap();
+        let make = |name: &str, is_complete: bool, mode: u32| {
+            let path = above.path().join(name);
+            fs::create_dir(&path).unwrap();
+            if is_complete {
+                symlink("/proc/1/fd/3", path.join(LINK)).unwrap();
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let left = make("criu-rs-plugin-left", true, 0o700);
+        let others = [
+            make("criu-rs-plugin-used", true, 0o700),
+            make("criu-rs-plugin-new", false, 0o700),
+            make("criu-rs-plugin-shared", true, 0o755),
+            make("another", true, 0o700),
+        ];
+        let _used = lock(&others[0]).unwrap();
+        remove_left(above.path());
+        assert!(!left.exists());
+        assert!(others.iter().all(|path| path.exists()), "{others:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 
+use criu_images::ImageSet;
 use criu_plugin::journal::{Field, State};
 
 use super::delta::Delta;
@@ -104,6 +105,9 @@ pub(crate) struct Ready<'a> {
     tape: Tape,
     /// The images directory.
     held: Arc<OwnedFd>,
+    /// Says whether the pages are as readable as the other images, for the user who restores them:
+    /// those of a tree in a user namespace are.
+    others_read: bool,
     verify: bool,
 }
 
@@ -159,8 +163,8 @@ impl<'a> Ready<'a> {
         let pool = pool(options.pool.unwrap_or_else(|| plan.pool()))?;
         let tape = Tape::new(pool, Some(&proc_link(held.as_fd()))).map_err(InstantError::from)?;
         let criu = library.applied(criu, &shared);
-        let verify = options.verify;
-        Ok(Self { dump, criu, plan, library, shared, guard, tape, held, verify })
+        let (others_read, verify) = (in_user_namespace(dump.pid()), options.verify);
+        Ok(Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify })
     }
 
     /// Runs the dump, and begins to read the memory. The images are kept if `agreed` agrees.
@@ -184,26 +188,24 @@ impl<'a> Ready<'a> {
         agreed: Option<Agreed>,
     ) -> Result<InstantCapture> {
         let (result, images) = self.dump(hooks);
-        let Self { dump, plan, library, shared, guard, tape, held, verify, .. } = self;
+        let Self { dump, plan, library, shared, guard, tape, held, others_read, verify, .. } = self;
+        let mut holders = Holders::new(Arc::clone(&shared), guard);
         drop(library);
         let dumped = match result {
             Ok(dumped) => dumped,
             Err(error) => {
                 // The plugin has ended the holders, unless criu was killed.
-                Holders::left(&shared, guard).end();
+                drop(holders);
                 let (_, failed) = tape.discard();
                 return Err(failed.map_or(error, |first| InstantError::from(first).into()));
             }
         };
-        let holders = Holders::open(&shared, guard, &proc_link(held.as_fd()))?;
-        let tasks = ways(&plan, &shared, holders.tasks())?;
+        let set = ImageSet::open(proc_link(held.as_fd())).map_err(InstantError::from)?;
+        holders.open(&set)?;
+        let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
         let recording = tape.finish().map_err(InstantError::from)?;
         let sink = match to {
-            To::Directory => {
-                // The pages of a tree in a user namespace are as readable as its other images, for
-                // the user who restores them.
-                Sink::Directory { others_read: in_user_namespace(dump.pid()), directory: held }
-            }
+            To::Directory => Sink::Directory { others_read, directory: held },
             To::Server(server) => Sink::Server(server),
         };
         let cancel = dump.common.limits.cancel.clone();
@@ -264,24 +266,31 @@ fn pool(bytes: usize) -> Result<Pool> {
     Pool::new(bytes).map_err(|source| Error::system("allocate a pool", source))
 }
 
-/// Returns the way of each task.
-fn ways(plan: &Plan, shared: &Shared, held: &[Held]) -> Result<Vec<TaskCapture>, InstantError> {
-    let journal = shared.journal()?;
+/// Returns the way of each task in the images.
+fn ways(
+    plan: &Plan,
+    shared: &Shared,
+    held: &[Held],
+    set: &ImageSet,
+) -> Result<Vec<TaskCapture>, InstantError> {
+    let (journal, checkpoint) = (shared.journal()?, set.checkpoint()?);
     let idle = shared::idle(&journal);
     let mut tasks = Vec::new();
     for record in journal.records() {
         let Some(pid) = shared::pid(&record, Field::Task) else { continue };
-        let why_not = || {
-            let planned = plan.tasks.iter().find(|task| task.pid == pid);
-            match (planned.map(|task| &task.verdict), record.state()) {
-                (Some(Verdict::Capture(why)), _) => why.clone(),
-                (_, Some(State::GivenUp)) => shared::given_up(&record),
-                _ => idle.clone().unwrap_or(WhyNot::Unasked),
-            }
+        let planned = plan.tasks.iter().find(|task| task.pid == pid);
+        let why_not = || match (planned.map(|task| &task.verdict), record.state()) {
+            (Some(Verdict::Capture(why)), _) => why.clone(),
+            (_, Some(State::GivenUp)) => shared::given_up(&record),
+            _ => idle.clone().unwrap_or(WhyNot::Unasked),
         };
+        let inner = u32::try_from(record.get(Field::Inner)).ok();
+        let is_saved = inner.is_some_and(|inner| checkpoint.task(inner).is_some());
         let way = match held.iter().find(|held| held.pid == pid) {
             Some(Held { pages, fork, .. }) => Way::Held { pages: *pages, fork: *fork },
-            None => Way::Captured(why_not()),
+            None if is_saved => Way::Captured(why_not()),
+            // It has ended before the freeze.
+            None => continue,
         };
         tasks.push(TaskCapture { pid, way });
     }

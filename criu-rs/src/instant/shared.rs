@@ -52,7 +52,7 @@ impl Shared {
     /// # Errors
     /// The plugin has overwritten the head.
     pub(super) fn journal(&self) -> Result<Journal<'_>, InstantError> {
-        Journal::new(self.0.words()).ok_or(InstantError::Journal("its head"))
+        Journal::new(self.0.words()).ok_or_else(|| InstantError::Journal("its head".to_owned()))
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) struct Merged {
 /// Hands the pages of a dump over to `sink`: for each object in address order those that the dump
 /// has sent, and between them those that the object's holder holds. Does not finish the sink.
 ///
-/// A task of which the dump has sent nothing is included. Two buffers of 2 MiB are in memory.
+/// A task of which the dump has sent nothing is included. Two buffers of 1 MiB are in memory.
 ///
 /// # Errors
 /// [`PagesError::Holder`] and [`PagesError::Changed`] if a holder has ended, or not all its pages
@@ -269,7 +269,7 @@ impl Pump<'_> {
 }
 
 /// The bytes that are read and handed over together.
-const BUFFER: usize = 2 << 20;
+const BUFFER: usize = 1 << 20;
 /// The runs that are handed over together.
 const RUNS: usize = 16 << 10;
 

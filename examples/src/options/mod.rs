@@ -6,6 +6,7 @@ mod coordinator;
 mod copies;
 mod dump;
 mod files;
+mod instant;
 mod jobs;
 mod memory;
 mod network;
@@ -22,6 +23,7 @@ pub(crate) use coordinator::{
 pub(crate) use copies::Notice;
 pub(crate) use dump::{DumpOnly, Existing, Images, Saved};
 pub(crate) use files::Files;
+pub(crate) use instant::InstantDump;
 pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};

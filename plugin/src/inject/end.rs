@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::filter;
 use super::frame::Call;
-use super::guest::{Guest, pass};
+use super::guest::{Guest, Room, pass};
+use super::park;
 use super::sys::{self, Patience};
 use super::text::{Stat, Status};
 use super::trace::{Registers, Stop, Thread};
@@ -17,6 +18,10 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
     let none = Errno(libc::ECHILD);
     let stat = Stat::of(holder).map_err(|_| none)?;
     if stat.parent != task || stat.exit_signal != 0 {
+        // A task that has died has left its holder to another process, which reaps all children.
+        if park::signature(holder).is_some() {
+            sys::kill(holder)?;
+        }
         return Err(none);
     }
     let depth = Status::of(task)?.depth;
@@ -37,7 +42,15 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
         }
         patience.wait()?;
     }
-    wait_through(task, Thread(task), inner)
+    let thread = Thread(task);
+    for _ in 0..TRIES {
+        match wait_through(task, thread, inner) {
+            // A signal has stopped the task.
+            Err(Errno(libc::EPROTO | libc::EBUSY)) => {}
+            result => return result,
+        }
+    }
+    Err(Errno(libc::EPROTO))
 }
 
 /// Reaps a dead holder through a running thread of its task.
@@ -74,20 +87,32 @@ fn leader(tid: i32) -> Result<i32, Errno> {
 
 /// Has a stopped thread wait for a dead child of its process, whose number it sees as `holder`.
 pub(super) fn wait_through(leader: i32, thread: Thread, holder: i32) -> Result<(), Errno> {
-    let deadline = Instant::now() + CALL;
     let registers = thread.registers()?;
     let holder = u64::try_from(holder).map_err(|_| Errno(libc::ECHILD))?;
     let options = libc::__WALL | libc::WNOHANG;
     let arguments = [holder, 0, u64::from(options.unsigned_abs()), 0, 0, 0];
     look(thread, &registers, arguments)?;
-    let guest = Guest::look(leader, thread, registers)?;
+    wait(leader, thread, registers, arguments)
+}
+
+/// Makes the call.
+#[inline(never)]
+fn wait(
+    leader: i32,
+    thread: Thread,
+    registers: Registers,
+    arguments: [u64; 6],
+) -> Result<(), Errno> {
+    let deadline = Instant::now() + CALL;
+    let mut room = Room::new();
+    let guest = Guest::look(leader, thread, registers, &mut room)?;
     let stack = guest.layout.home_chain;
     let call = Call { number: libc::SYS_wait4, arguments, stack };
     let made = guest.enter(deadline).and_then(|()| guest.call(&call, deadline));
     guest.leave(deadline)?;
     match made?.result {
         0 => Err(Errno(libc::EAGAIN)),
-        result if u64::try_from(result) == Ok(holder) => Ok(()),
+        result if u64::try_from(result) == Ok(arguments[0]) => Ok(()),
         result => {
             let errno = result.checked_neg().and_then(|errno| i32::try_from(errno).ok());
             Err(Errno(errno.unwrap_or(libc::EPROTO)))
@@ -96,6 +121,7 @@ pub(super) fn wait_through(leader: i32, thread: Thread, holder: i32) -> Result<(
 }
 
 /// Makes sure that no filter stands in the way.
+#[inline(never)]
 fn look(thread: Thread, registers: &Registers, arguments: [u64; 6]) -> Result<(), GiveUp> {
     let needed = [
         filter::Call { number: libc::SYS_wait4, arguments },
@@ -116,6 +142,9 @@ impl From<GiveUp> for Errno {
 
 /// Time for a holder to die. It gives back its memory: up to 160 ms for each GiB.
 const DEATH: Duration = Duration::from_secs(60);
+
+/// Most tries to reap a holder through a stopped task.
+const TRIES: usize = 16;
 
 /// Time for a call that does not wait.
 const CALL: Duration = Duration::from_secs(10);

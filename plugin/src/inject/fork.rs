@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::filter::{self, Verdict};
 use super::frame::{Call, NOBODY, WALL};
-use super::guest::{Guest, Made, pass};
+use super::guest::{Guest, Made, Room, pass};
 use super::park::Twin;
 use super::sys::{self, Fd, Patience};
 use super::text::{Status, decimal, words};
@@ -19,7 +19,8 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
     let thread = Thread(task);
     let registers = thread.registers().map_err(GiveUp::with(Reason::Stop))?;
     let is_detached = look(thread, &registers)?;
-    let guest = Guest::look(task, thread, registers)?;
+    let mut room = Room::new();
+    let guest = Guest::look(task, thread, registers, &mut room)?;
     let twin = match fork(&guest, deadline) {
         Ok(twin) => twin,
         Err(why) => {
@@ -70,7 +71,7 @@ fn look(thread: Thread, registers: &Registers) -> Result<bool, GiveUp> {
 }
 
 /// Makes the child. The task is in `PTRACE_EVENT_STOP` then.
-fn fork(guest: &Guest, deadline: Instant) -> Result<Twin, GiveUp> {
+fn fork(guest: &Guest<'_>, deadline: Instant) -> Result<Twin, GiveUp> {
     let stop = GiveUp::with(Reason::Stop);
     guest.enter(deadline).map_err(stop)?;
     let layout = &guest.layout;

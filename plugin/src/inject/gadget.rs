@@ -248,7 +248,7 @@ const CODE: usize = 24;
 const MOST: u64 = 16 << 20;
 
 /// Bytes that are read at a time.
-const CHUNK: usize = 16_384;
+const CHUNK: usize = 8192;
 
 /// Longest sequence of instructions.
 const LONGEST: usize = 48;

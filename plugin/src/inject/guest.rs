@@ -23,9 +23,23 @@ use super::trace::{Registers, Stop, Thread};
 use super::{Errno, GiveUp};
 use crate::journal::Reason;
 
+/// Room for what is below the stack of a task, and for what is written there. Room is not moved:
+/// the stack of a caller may be small.
+#[derive(Debug)]
+pub(super) struct Room {
+    below: [u8; MOST],
+    home: [u8; MOST],
+}
+
+impl Room {
+    pub(super) const fn new() -> Self {
+        Self { below: [0; MOST], home: [0; MOST] }
+    }
+}
+
 /// A stopped task, as it was.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct Guest<'r> {
     pub(super) thread: Thread,
     pub(super) memory: Fd,
     pub(super) gadgets: Gadgets,
@@ -34,16 +48,21 @@ pub(super) struct Guest {
     pub(super) registers: Registers,
     mask: u64,
     /// Bytes of the task below its stack.
-    below: [u8; MOST],
+    below: &'r [u8],
 }
 
-impl Guest {
+impl<'r> Guest<'r> {
     /// Looks at a thread in [`Stop::Trap`], and writes its way home below its stack. `leader` is
     /// the process that the thread belongs to.
     ///
     /// # Errors
     /// The thread cannot be brought home by itself.
-    pub(super) fn look(leader: i32, thread: Thread, registers: Registers) -> Result<Self, GiveUp> {
+    pub(super) fn look(
+        leader: i32,
+        thread: Thread,
+        registers: Registers,
+        room: &'r mut Room,
+    ) -> Result<Self, GiveUp> {
         let stop = GiveUp::with(Reason::Stop);
         let mask = thread.mask().map_err(stop)?;
         let memory = Fd::open(leader, "mem", Access::Both).map_err(stop)?;
@@ -52,21 +71,20 @@ impl Guest {
         let stack = survey.stack.ok_or(GiveUp::because(Reason::Stack))?;
         let gadgets = survey.gadgets(&memory).ok_or(GiveUp::because(Reason::Gadgets))?;
 
-        let mut below = [0; MOST];
-        let length = thread.vectors(&mut below).map_err(stop)?;
+        let Room { below, home } = room;
+        let length = thread.vectors(below).map_err(stop)?;
         let vectors = below.get(..length).unwrap_or_default();
-        let mut home = [0; MOST];
-        let layout = Home { registers: &registers, mask, gadgets }.build(vectors, &mut home);
+        let layout = Home { registers: &registers, mask, gadgets }.build(vectors, home);
         let layout = layout.filter(|layout| layout.base >= stack);
         let layout = layout.ok_or(GiveUp::because(Reason::Stack))?;
-        let whole = GiveUp::with(Reason::Stack);
-        let room = below.get_mut(..layout.length).ok_or(GiveUp::because(Reason::Stack))?;
-        memory.read_at(room, layout.base).map_err(whole)?;
+        let no_room = GiveUp::with(Reason::Stack);
+        let below = below.get_mut(..layout.length).ok_or(GiveUp::because(Reason::Stack))?;
+        memory.read_at(below, layout.base).map_err(no_room)?;
         let guest = Self { thread, memory, gadgets, layout, registers, mask, below };
         let home = home.get(..layout.length).unwrap_or_default();
         if let Err(errno) = guest.memory.write_at(home, layout.base) {
             let _ = guest.put_back(&guest.memory);
-            return Err(whole(errno));
+            return Err(no_room(errno));
         }
         Ok(guest)
     }
@@ -149,7 +167,7 @@ impl Guest {
 
     /// Restores the bytes below the stack: in the memory of the task, or in that of its child.
     pub(super) fn put_back(&self, memory: &Fd) -> Result<(), Errno> {
-        memory.write_at(self.below.get(..self.layout.length).unwrap_or_default(), self.layout.base)
+        memory.write_at(self.below, self.layout.base)
     }
 
     /// Handles a stop that nobody expected. A signal is passed on, and the task is left in another
@@ -228,4 +246,4 @@ pub(super) fn pass<const N: usize, const M: usize>(
 const CODE_64: u64 = 0x33;
 
 /// Most stops of a task on its way to a call, or into [`Stop::Trap`].
-const STOPS: usize = 16;
+const STOPS: usize = 64;

@@ -93,7 +93,8 @@ pub fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
 /// [`fork_held`]. `holder` is the number of the holder as the tracer sees it.
 ///
 /// # Errors
-/// `ECHILD` if the task has no such child, and `ETIMEDOUT` if the holder does not die.
+/// `ECHILD` if the task has no such child: a holder whose task has died is killed all the same.
+/// `ETIMEDOUT` if the holder does not die.
 pub fn end(task: i32, holder: i32) -> Result<(), Errno> {
     #[cfg(target_arch = "x86_64")]
     return end::end(task, holder);
@@ -108,7 +109,7 @@ pub fn end(task: i32, holder: i32) -> Result<(), Errno> {
 /// `holder` is the number of the holder as the task sees it.
 ///
 /// The function allocates nothing and takes no lock, so it may run in a fork of a process with
-/// threads. It needs some 100 KiB of stack.
+/// threads. It needs less than 64 KiB of stack.
 ///
 /// # Errors
 /// `EPERM` if the thread has another tracer, `ESRCH` if it is gone, `ECHILD` if the task has no

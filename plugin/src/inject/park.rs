@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::frame::{self, Call, NOBODY};
 use super::guest::Guest;
-use super::sys::{self, Access, Fd};
+use super::sys::{self, Access, Fd, Patience};
 use super::text::{Stat, decimal, hexadecimal, words};
 use super::trace::{Stop, Thread};
 use super::{Errno, GiveUp, MAGIC, Owner};
@@ -26,7 +26,7 @@ impl Twin {
     /// The child is not asleep, and has to be killed.
     pub(super) fn park(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         owner: Owner,
         is_detached: bool,
         deadline: Instant,
@@ -37,7 +37,7 @@ impl Twin {
 
     fn sleep(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         owner: Owner,
         is_detached: bool,
         deadline: Instant,
@@ -63,15 +63,20 @@ impl Twin {
         self.enter(guest, libc::SYS_ppoll, arguments, deadline)?;
         guest.put_back(&memory)?;
         if is_detached {
-            self.thread.detach()?
-        } else {
-            self.thread.go_on(0)?
+            self.thread.detach()?;
+            return Ok(stat.start);
+        }
+        self.thread.go_on(0)?;
+        // Behind the filter, which is suspended only as long as the child has a tracer.
+        let patience = Patience::until(deadline);
+        while signature(self.thread.0).is_none() {
+            patience.wait()?;
         }
         Ok(stat.start)
     }
 
     /// Waits until the child stands, and makes sure that it is what it is meant to be.
-    fn begin(self, guest: &Guest, deadline: Instant) -> Result<Fd, Errno> {
+    fn begin(self, guest: &Guest<'_>, deadline: Instant) -> Result<Fd, Errno> {
         let wrong = Errno(libc::EPROTO);
         match self.thread.wait(deadline)? {
             Stop::Trap => {}
@@ -92,7 +97,7 @@ impl Twin {
     /// Has the child make a call.
     fn call(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         number: libc::c_long,
         arguments: [u64; 6],
         deadline: Instant,
@@ -111,7 +116,7 @@ impl Twin {
     /// Leads the child to the entry of a call.
     fn enter(
         self,
-        guest: &Guest,
+        guest: &Guest<'_>,
         number: libc::c_long,
         arguments: [u64; 6],
         deadline: Instant,
@@ -151,11 +156,16 @@ impl Owner {
 
 /// Reads the signature of a holder.
 pub(super) fn parked(pid: i32) -> Option<Owner> {
+    let owner = signature(pid)?;
+    (Stat::of(pid).ok()?.exit_signal == 0).then_some(owner)
+}
+
+/// Reads the signature of a holder that may have lost its task.
+pub(super) fn signature(pid: i32) -> Option<Owner> {
     let file = Fd::open(pid, "syscall", Access::Read).ok()?;
     let mut text = [0; 256];
     let length = file.read(&mut text).ok()?;
-    let owner = parse(text.get(..length)?)?;
-    (Stat::of(pid).ok()?.exit_signal == 0).then_some(owner)
+    parse(text.get(..length)?)
 }
 
 /// Parses `number arguments stack-pointer instruction-pointer`.

@@ -17,6 +17,8 @@ mod stage;
 #[cfg(target_arch = "x86_64")]
 mod states;
 #[cfg(target_arch = "x86_64")]
+mod storms;
+#[cfg(target_arch = "x86_64")]
 mod tracer;
 #[cfg(target_arch = "x86_64")]
 mod victim;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some("--tracer") => tracer::run(&words[1..]),
         _ => {
             let tests = calls::TESTS.iter().chain(states::TESTS).chain(deaths::TESTS);
+            let tests = tests.chain(storms::TESTS);
             let trial = |(name, test): &(&'static str, fn())| {
                 let test = *test;
                 Trial::test(*name, move || {

@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code)]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::arch::asm;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Makes a system call. Returns its result, or the number of its error below zero.
@@ -117,6 +118,12 @@ pub fn endless_sequence() -> ! {
     }
 }
 
+/// Sends a signal.
+pub fn signal(pid: i32, signal: libc::c_int) {
+    let [pid, signal] = [pid, signal].map(|word| usize::try_from(word).unwrap());
+    call(libc::SYS_kill, [pid, signal, 0, 0, 0, 0]);
+}
+
 /// Makes a file in memory.
 pub fn memory_file() -> OwnedFd {
     let name = c"shared".as_ptr().expose_provenance();
@@ -133,6 +140,39 @@ pub fn private(bytes: usize, flags: libc::c_int) -> usize {
     let place = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
     assert_ne!(place, libc::MAP_FAILED);
     place.addr()
+}
+
+/// Maps a stack, also with a page below it that nobody may touch. Returns its end.
+pub fn stack(bytes: usize, has_guard: bool) -> usize {
+    let place = private(bytes + 8192, 0);
+    // The page above has other rights, so that no mapping joins this one.
+    assert_eq!(call(libc::SYS_mprotect, [place + 4096 + bytes, 4096, 1, 0, 0, 0]), 0);
+    let rights = if has_guard { 0 } else { 1 };
+    assert_eq!(call(libc::SYS_mprotect, [place, 4096, rights, 0, 0, 0]), 0);
+    place + 4096 + bytes
+}
+
+/// The alternate signal stack of a test, of which there is one.
+static ALTERNATE: AtomicU64 = AtomicU64::new(0);
+
+/// Sets an alternate signal stack for the calling thread.
+pub fn set_alternate_stack() {
+    let place = private(65_536, 0);
+    ALTERNATE.store(place as u64, Ordering::SeqCst);
+    let stack = [place as u64, 0, 65_536];
+    let stack = stack.as_ptr().expose_provenance();
+    assert_eq!(call(libc::SYS_sigaltstack, [stack, 0, 0, 0, 0, 0]), 0);
+}
+
+/// Tells that the process's first thread has the alternate signal stack that was set.
+pub fn has_alternate_stack() -> bool {
+    if call(libc::SYS_gettid, [0; 6]) != call(libc::SYS_getpid, [0; 6]) {
+        return true;
+    }
+    let mut stack = [0_u64; 3];
+    let place = stack.as_mut_ptr().expose_provenance();
+    assert_eq!(call(libc::SYS_sigaltstack, [0, place, 0, 0, 0, 0]), 0);
+    std::hint::black_box(stack) == [ALTERNATE.load(Ordering::SeqCst), 0, 65_536]
 }
 
 /// Calls a function on a stack that ends at an address.
@@ -408,3 +448,28 @@ pub mod ptrace {
         std::hint::black_box(state)
     }
 }
+
+/// An allocator that ends the process where nobody may allocate.
+struct Strict;
+
+/// Says that nobody may allocate.
+pub static STRICT: AtomicBool = AtomicBool::new(false);
+
+// SAFETY: the system's allocator does it.
+unsafe impl GlobalAlloc for Strict {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if STRICT.load(Ordering::SeqCst) {
+            std::process::abort();
+        }
+        // SAFETY: the caller keeps the rules of the function, which are the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the rules of the function, which are the same.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Strict = Strict;

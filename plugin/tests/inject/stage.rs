@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -84,8 +85,7 @@ impl Victim {
 
     /// Sends the task a signal.
     pub fn signal(&self, signal: i32) {
-        let words = [self.pid, signal].map(|word| usize::try_from(word).unwrap());
-        assert_eq!(raw::call(libc::SYS_kill, [words[0], words[1], 0, 0, 0, 0]), 0);
+        raw::signal(self.pid, signal);
     }
 
     /// Writes to the task's standard input.
@@ -132,6 +132,11 @@ impl Victim {
         assert!(self.child.wait().unwrap().success());
     }
 
+    /// Takes the status of a task that was killed.
+    pub fn is_killed(&mut self) {
+        assert_eq!(self.child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+
     /// Runs a tracer on the task. Returns what it has said.
     pub fn trace(&self, actions: &[&str]) -> Vec<String> {
         self.trace_with(SUSPEND_SECCOMP, actions)
@@ -140,9 +145,7 @@ impl Victim {
     pub fn trace_with(&self, options: usize, actions: &[&str]) -> Vec<String> {
         let mut tracer = Tracer::start(self.pid, options, actions);
         tracer.go();
-        let output = tracer.child.wait_with_output().unwrap();
-        assert!(output.status.success(), "the tracer: {}", output.status);
-        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+        tracer.said().lines().map(str::to_owned).collect()
     }
 
     /// Makes a holder. Returns its process id.
@@ -162,10 +165,9 @@ impl Victim {
         let inner = inner.split_whitespace().last().unwrap().to_owned();
         kill(holder);
         until("the holder is dead", || is_dead(holder));
-        let mut tracer = Tracer::start(thread, 0, &["reap", &inner]);
+        let mut tracer = Tracer::start(thread, 0, &["reap-on-small-stack", &inner]);
         tracer.go();
-        let output = tracer.child.wait_with_output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "Ok(())\n");
+        assert_eq!(tracer.said(), "Ok(())\n");
         assert!(fs::metadata(format!("/proc/{holder}")).is_err(), "the holder is reaped");
     }
 }
@@ -203,6 +205,24 @@ impl Tracer {
         self.child.stdin.take().unwrap().write_all(b"!").unwrap();
     }
 
+    /// Waits for its end, which may be a failure.
+    pub fn ends(mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end. Returns what it has said.
+    pub fn said(self) -> String {
+        let output = self.child.wait_with_output().unwrap();
+        assert!(output.status.success(), "the tracer: {}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Lets the tracer begin, and kills it at one of the stops at the entries and exits of its
     /// system calls. Returns false if it has come to its end before.
     pub fn kill_at(mut self, stop: usize) -> bool {
@@ -238,6 +258,13 @@ impl Tracer {
     }
 }
 
+/// All parked holders of the machine that tests have made.
+pub fn holders() -> Vec<i32> {
+    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse().ok());
+    pids.filter(|pid| inject::parked(*pid) == Some(Owner { pid: 1, start: 2 })).collect()
+}
+
 /// Makes sure that a process is a parked holder.
 pub fn is_parked(holder: i32) {
     until("the holder is parked", || inject::parked(holder) == Some(Owner { pid: 1, start: 2 }));
@@ -252,7 +279,7 @@ pub fn is_parked(holder: i32) {
 }
 
 pub fn kill(pid: i32) {
-    raw::call(libc::SYS_kill, [usize::try_from(pid).unwrap(), 9, 0, 0, 0, 0]);
+    raw::signal(pid, libc::SIGKILL);
 }
 
 /// Tells a process that is a zombie, or gone.

@@ -1,9 +1,11 @@
 //! States of a task, and reasons to give up.
 
-use std::fs;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::{Child, Command};
 
-use super::stage::{Victim, is_dead, is_parked, kill, until};
+use super::stage::{Tracer, Victim, is_dead, is_parked, kill, until};
 use super::tracer::{SUSPEND_SECCOMP, TRACECLONE};
 use super::victim::{self, MEMORY};
 
@@ -22,6 +24,10 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_filter_that_wakes_the_holder_is_a_reason", || gives_up("no-ppoll-error", "Filter 0")),
     ("a_limit_of_processes_is_a_reason", || gives_up("limited", "Fork 11")),
     ("a_namespace_for_children_is_a_reason", || gives_up("unshared", "Fork 18")),
+    ("dispatched_calls_are_a_reason", || gives_up("dispatched", "Filter 0")),
+    ("a_stack_that_a_child_does_not_have_is_a_reason", || gives_up_in("wiped-stack", "Park 71")),
+    ("a_32_bit_task_is_a_reason", a_32_bit_task_is_a_reason),
+    ("another_stack_with_a_guard_will_do", || spins("guarded-stack")),
     ("another_stack_is_a_reason", || gives_up_in("own-stack", "Stack 0")),
     ("a_sequence_is_a_reason", a_sequence_is_a_reason),
 ];
@@ -45,8 +51,7 @@ fn spins(kind: &str) {
 fn a_holder_keeps_the_memory_of_its_moment() {
     let mut victim = Victim::start("spin");
     let address = victim.get(MEMORY);
-    let open =
-        |pid: i32| fs::File::options().read(true).write(true).open(format!("/proc/{pid}/mem"));
+    let open = |pid: i32| File::options().read(true).write(true).open(format!("/proc/{pid}/mem"));
     let task = open(victim.pid).unwrap();
     task.write_all_at(b"before", address).unwrap();
     let holder = victim.hold();
@@ -144,6 +149,57 @@ fn gives_up_in(kind: &str, why: &str) {
 
 fn a_sequence_is_a_reason() {
     let victim = Victim::start("sequence");
-    assert_eq!(victim.trace(&["hold"]), ["Rseq 0"]);
+    // The task is out of its sequence for a moment when it was preempted.
+    let mut tries = std::iter::repeat_with(|| victim.trace(&["hold", "end"])).take(50);
+    assert!(tries.any(|said| said[0] == "Rseq 0"));
     assert_eq!(victim.children(), [0; 0]);
 }
+
+fn a_32_bit_task_is_a_reason() {
+    let task = Short::start();
+    let mut tracer = Tracer::start(task.pid(), 0, &["try"]);
+    tracer.go();
+    assert_eq!(tracer.said(), "Err(GiveUp { reason: Compat, errno: 0 })\n");
+    let status = fs::read_to_string(format!("/proc/{}/stat", task.pid())).unwrap();
+    assert!(status.contains(") S "), "{status}");
+}
+
+/// A program of 32 bits, which calls pause for ever.
+struct Short(Child);
+
+impl Short {
+    fn start() -> Self {
+        let code = [0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7];
+        let size = 84 + u32::try_from(code.len()).unwrap();
+        let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        file.extend([2, 0, 3, 0]);
+        for word in
+            [1, BASE + 84, 52, 0, 0, 0x0020_0034, 1, 0, 1, 0, BASE, BASE, size, size, 5, 4096]
+        {
+            file.extend(u32::to_le_bytes(word));
+        }
+        file.truncate(52 + 32);
+        file.extend(code);
+        let path = std::env::temp_dir().join(format!("short-{}", std::process::id()));
+        let mut program = File::create(&path).unwrap();
+        program.write_all(&file).unwrap();
+        program.set_permissions(fs::Permissions::from_mode(0o700)).unwrap();
+        drop(program);
+        let child = Command::new(&path).spawn().unwrap();
+        fs::remove_file(&path).unwrap();
+        Self(child)
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Short {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const BASE: u32 = 0x0804_8000;

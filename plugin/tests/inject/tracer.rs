@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use criu_plugin::inject::{self, Owner};
@@ -22,30 +23,34 @@ pub const TRACECLONE: usize = 1 << 3;
 pub const SUSPEND_SECCOMP: usize = 1 << 21;
 
 pub fn run(words: &[String]) {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let pid: i32 = words[0].parse().unwrap();
     let options: usize = words[1].parse().unwrap();
     // The test says when it is ready.
     let _ = std::io::stdin().read(&mut [0]).unwrap();
-    if let [action, holder] = &words[2..] {
-        if action == "reap" {
+    if let [action @ ("reap" | "reap-on-small-stack"), holder] = words.get(2..).unwrap() {
+        let holder = holder.parse().unwrap();
+        let reap = move || {
             let deadline = Instant::now() + Duration::from_secs(5);
-            mark();
-            let result = inject::reap(pid, holder.parse().unwrap(), deadline);
-            mark();
-            println!("{result:?}");
-            return;
-        }
+            measured(|| inject::reap(pid, holder, deadline))
+        };
+        // The guard of criu-rs has little more.
+        let thread = std::thread::Builder::new().stack_size(64 << 10);
+        let result = match *action {
+            "reap" => reap(),
+            _ => thread.spawn(reap).unwrap().join().unwrap(),
+        };
+        println!("{result:?}");
+        return;
     }
     let threads = stop(pid, options | TRACESYSGOOD);
     let mut held = None;
     for action in &words[2..] {
-        match action.as_str() {
+        match *action {
             "hold" => {
                 let before = look(pid);
                 let owner = Owner { pid: 1, start: 2 };
-                mark();
-                let result = inject::fork_held(pid, owner);
-                mark();
+                let result = measured(|| inject::fork_held(pid, owner));
                 compare(&before, &look(pid), "the task");
                 match result {
                     Ok(holder) => {
@@ -57,49 +62,62 @@ pub fn run(words: &[String]) {
                 }
             }
             "end" => {
-                let before = look(pid);
-                let holder = held.take().unwrap().pid;
-                mark();
-                let result = inject::end(pid, holder);
-                mark();
+                let Some(holder) = held.take() else { continue };
+                let (before, holder) = (look(pid), holder.pid);
+                let result = measured(|| inject::end(pid, holder));
                 compare(&before, &look(pid), "the task");
                 println!("{result:?}");
+            }
+            // The task may be killed meanwhile.
+            "try" => {
+                let owner = Owner { pid: 1, start: 2 };
+                let result = measured(|| inject::fork_held(pid, owner));
+                let end = result.map(|holder| measured(|| inject::end(pid, holder.pid)));
+                println!("{end:?}");
             }
             other => panic!("{other}"),
         }
     }
     for tid in threads {
-        ptrace::request(ptrace::DETACH, tid, 0, 0).unwrap();
+        let _ = ptrace::request(ptrace::DETACH, tid, 0, 0);
     }
 }
 
-fn mark() {
+/// Calls a function that does not allocate, between two marks.
+fn measured<T>(function: impl FnOnce() -> T) -> T {
+    raw::STRICT.store(true, Ordering::SeqCst);
     raw::call(MARK, [0; 6]);
+    let result = function();
+    raw::call(MARK, [0; 6]);
+    raw::STRICT.store(false, Ordering::SeqCst);
+    result
 }
 
 /// Stops all threads of a process.
 fn stop(pid: i32, options: usize) -> BTreeSet<i32> {
     let mut threads = BTreeSet::new();
     loop {
-        let found: BTreeSet<i32> = fs::read_dir(format!("/proc/{pid}/task"))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return threads };
+        let found: BTreeSet<i32> = entries
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.parse().unwrap()))
             .collect();
         if found.iter().all(|tid| threads.contains(tid)) {
             return threads;
         }
         for tid in found {
             if threads.insert(tid) {
-                ptrace::request(ptrace::SEIZE, tid, 0, options).unwrap();
-                ptrace::request(ptrace::INTERRUPT, tid, 0, 0).unwrap();
+                if ptrace::request(ptrace::SEIZE, tid, 0, options).is_err() {
+                    println!("there is no such task");
+                    std::process::exit(1);
+                }
+                let _ = ptrace::request(ptrace::INTERRUPT, tid, 0, 0);
                 loop {
                     let status = ptrace::wait(tid);
-                    assert!(libc::WIFSTOPPED(status), "{status:#x}");
-                    if status >> 16 == 128 {
+                    if !libc::WIFSTOPPED(status) || status >> 16 == 128 {
                         break;
                     }
                     let signal = usize::try_from(libc::WSTOPSIG(status)).unwrap();
-                    ptrace::request(ptrace::CONT, tid, 0, signal).unwrap();
+                    let _ = ptrace::request(ptrace::CONT, tid, 0, signal);
                 }
             }
         }

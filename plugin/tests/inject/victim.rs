@@ -28,6 +28,8 @@ pub const RESULT: usize = 8;
 pub const TIME: usize = 9;
 /// A futex.
 pub const FUTEX: usize = 10;
+/// Byte that says whether calls go to a handler of the task. It stays 0: they do not.
+pub const SELECTOR: usize = 13;
 /// Address of private memory, and the number that the task writes there.
 pub const MEMORY: usize = 11;
 pub const NUMBER: usize = 12;
@@ -43,6 +45,7 @@ pub fn run(words: &[String]) {
     raw::count_signals(libc::SIGCHLD, &page[CHILDREN]);
     raw::count_signals(libc::SIGUSR1, &page[SIGNALS]);
     raw::block(MASK);
+    raw::set_alternate_stack();
     let task = Task { page, pid: std::process::id() };
     task.prepare(words.get(2).map_or("", String::as_str));
     match words[1].as_str() {
@@ -54,10 +57,15 @@ pub fn run(words: &[String]) {
             task.spin();
         }
         "loop" => task.loop_calls(),
-        "own-stack" => {
+        kind @ ("own-stack" | "guarded-stack" | "wiped-stack") => {
             STACKED.store(std::ptr::from_ref(page).expose_provenance() as u64, Ordering::SeqCst);
-            let bytes = 65_536;
-            raw::on_stack(raw::private(bytes, 0) + bytes, spin_on_stack);
+            let stack = raw::stack(65_536, kind != "own-stack");
+            if kind == "wiped-stack" {
+                let advice = usize::try_from(libc::MADV_WIPEONFORK).unwrap();
+                let arguments = [stack - 65_536, 65_536, advice, 0, 0, 0];
+                assert_eq!(raw::call(libc::SYS_madvise, arguments), 0);
+            }
+            raw::on_stack(stack, spin_on_stack);
         }
         "sequence" => task.in_sequence(),
         kind => task.once(kind),
@@ -99,6 +107,11 @@ impl Task {
             "no-wait4" => filter(&[61], 0x8000_0000),
             "no-ppoll" => filter(&[271], 0x8000_0000),
             "no-ppoll-error" => filter(&[271], 0x0005_0001),
+            // Calls that a handler of the task would make.
+            "dispatched" => {
+                let selector = self.page[SELECTOR].as_ptr().expose_provenance();
+                assert_eq!(raw::call(libc::SYS_prctl, [59, 1, 0, 0, selector, 0]), 0);
+            }
             "mild" => filter(&[100], 0x8000_0000),
             other => panic!("{other}"),
         }
@@ -112,6 +125,9 @@ impl Task {
     fn beat(self) {
         if raw::call(libc::SYS_getpid, [0; 6]) != i64::from(self.pid) {
             self.page[TWIN].store(1, Ordering::SeqCst);
+        }
+        if !raw::has_alternate_stack() {
+            self.wrong("the alternate signal stack");
         }
         self.page[BEATS].fetch_add(1, Ordering::SeqCst);
     }
@@ -142,7 +158,9 @@ impl Task {
         while !self.is_asked_to_stop() {
             let kind = calls[round % calls.len()];
             let begin = Instant::now();
-            let result = self.call(kind, Duration::from_millis(4));
+            // The kernel counts the time of sockets in ticks.
+            let time = Duration::from_millis(if kind == "read" { 12 } else { 4 });
+            let result = self.call(kind, time);
             let expected = match kind {
                 "futex" => -i64::from(libc::ETIMEDOUT),
                 "read" => -i64::from(libc::EAGAIN),

@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod kinds;
 mod lab;
+mod series;
 mod soak;
 
 use std::path::Path;
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, soak::TESTS].concat()
+    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, series::TESTS, soak::TESTS]
+        .concat()
 }
 
 fn run_all() -> ExitCode {

@@ -25,6 +25,8 @@ mod descriptors;
 mod hooks;
 #[cfg(feature = "instant")]
 mod instant;
+#[cfg(feature = "instant")]
+mod instant_pages;
 mod labels;
 mod lazy_sources;
 mod namespaces;
@@ -74,6 +76,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         hooks::TESTS,
         #[cfg(feature = "instant")]
         instant::TESTS,
+        #[cfg(feature = "instant")]
+        instant_pages::TESTS,
         labels::TESTS,
         lazy::TESTS,
         lazy_sources::TESTS,
@@ -124,9 +128,12 @@ fn run_all() -> ExitCode {
 /// tests too: so tests that make cgroups run alone.
 fn cgroups(name: &str) -> impl Sized {
     static LOCK: RwLock<()> = RwLock::new(());
-    let with_freezer =
-        ["a_freezer_is_thawed_after_a_dump_is_ended", "preflight_foresees_a_missing_hierarchy"];
-    if pod::TESTS.iter().any(|test| test.0 == name) || with_freezer.contains(&name) {
+    let with_cgroups = [
+        "a_freezer_is_thawed_after_a_dump_is_ended",
+        "an_instant_capture_with_a_memory_limit_holds_what_fits",
+        "preflight_foresees_a_missing_hierarchy",
+    ];
+    if pod::TESTS.iter().any(|test| test.0 == name) || with_cgroups.contains(&name) {
         (Some(LOCK.write().unwrap()), None)
     } else {
         (None, Some(LOCK.read().unwrap()))

@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::Owner;
-use crate::sys::proc::{Stat, each_child, each_thread, tracer};
+use crate::sys::proc::{Doing, Stat, each_child, each_thread, tracer};
 
 /// A program that ends with the test.
 pub(crate) struct Task(pub(crate) Child);
@@ -23,7 +23,9 @@ impl Task {
     /// A program that sleeps.
     pub(crate) fn sleeping() -> Self {
         let task = Self::start("sleep", &["1000"]);
-        assert!(criu_lab::soon(|| criu_lab::process::name(task.pid()) == "sleep"));
+        let sleeps = libc::SYS_clock_nanosleep;
+        let is_asleep = |doing| matches!(doing, Doing::Waits(call) if call.number == sleeps);
+        assert!(criu_lab::soon(|| Doing::of_first(task.pid()).is_some_and(is_asleep)));
         task
     }
 

@@ -42,7 +42,7 @@ impl Owner {
     fn of(call: &Call) -> Option<Self> {
         let [0, 0, 0, 0, name, start] = call.arguments else { return None };
         let pid = i32::try_from(name & u64::from(u32::MAX)).ok().filter(|pid| *pid > 0)?;
-        let is_holder = call.number == i64::from(libc::SYS_ppoll) && name >> 32 == MAGIC;
+        let is_holder = call.number == libc::SYS_ppoll && name >> 32 == MAGIC;
         is_holder.then_some(Self { pid, start })
     }
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_holder_is_told_by_its_call() {
-        let number = i64::from(libc::SYS_ppoll);
+        let number = libc::SYS_ppoll;
         let name = MAGIC << 32 | 4711;
         let owner = |arguments| Owner::of(&Call { number, arguments });
         assert_eq!(owner([0, 0, 0, 0, name, 9]), Some(Owner { pid: 4711, start: 9 }));

@@ -42,11 +42,13 @@ const fn table() -> [Option<Hook>; MOST_HOOKS] {
     hooks
 }
 
-/// CRIU has loaded the plugin. A failure would end the dump, so there is none: without holders a
-/// dump is complete too.
+/// CRIU has loaded the plugin. A failure ends the dump: that is needed only if CRIU would save
+/// holders, because a dump without holders is complete too.
 extern "C" fn init(stage: c_int) -> c_int {
-    let _ = catch_unwind(|| hooks::begin(stage));
-    0
+    match catch_unwind(|| hooks::begin(stage)) {
+        Ok(true) => 0,
+        _ => -libc::EIO,
+    }
 }
 
 /// CRIU is about to unload the plugin. The tasks are still stopped.

@@ -113,6 +113,9 @@ pub enum State {
     GivenUp = 5,
     /// The dump has failed, and the plugin has ended and reaped the holder.
     Ended = 6,
+    /// The record names a holder that is kept of an earlier dump, and no task. CRIU is not to see
+    /// the holder.
+    Kept = 7,
 }
 
 /// Reasons for which the plugin makes no holder.
@@ -243,6 +246,7 @@ impl Record<'_> {
             State::Held,
             State::GivenUp,
             State::Ended,
+            State::Kept,
         ];
         states.into_iter().find(|state| *state as u64 == self.get(Field::State))
     }

@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod kinds;
 mod lab;
+mod series;
 mod soak;
 
 use std::path::Path;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     match words.get(1).map_or("", String::as_str) {
         "--apart" => apart(&words[2..]),
         "--drive" => faults::drive(&words[2..]),
+        "--series" => series::drive(&words[2..]),
         sandbox::FIRST => return sandbox::first(&words[2], &words[3..]),
         "--soak" | "--faults" => return long(&words[1..]),
         "--long" => return long_inside(&words[2..]),
@@ -46,7 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, soak::TESTS].concat()
+    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, series::TESTS, soak::TESTS]
+        .concat()
 }
 
 fn run_all() -> ExitCode {

@@ -25,6 +25,8 @@ mod descriptors;
 mod hooks;
 #[cfg(feature = "instant")]
 mod instant;
+#[cfg(feature = "instant")]
+mod instant_pages;
 mod labels;
 mod lazy_sources;
 mod namespaces;
@@ -74,6 +76,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         hooks::TESTS,
         #[cfg(feature = "instant")]
         instant::TESTS,
+        #[cfg(feature = "instant")]
+        instant_pages::TESTS,
         labels::TESTS,
         lazy::TESTS,
         lazy_sources::TESTS,

@@ -333,7 +333,7 @@ impl<'a> Hall<'a> {
 
     /// Waits for the end of whoever took part, except for tasks and holders.
     fn helpers_end(&self) -> Result<(), String> {
-        let own = std::process::id().cast_signed();
+        let own = i32::try_from(std::process::id()).unwrap();
         let task = self.scene.target.pid;
         let look = || -> Vec<String> {
             let family: Vec<i32> = descendants(task).into_iter().map(|pid| pid.as_raw()).collect();
@@ -395,7 +395,7 @@ impl<'a> Hall<'a> {
 
     /// After a bad round: another task, and nobody else.
     fn begin_anew(&mut self) {
-        let own = std::process::id().cast_signed();
+        let own = i32::try_from(std::process::id()).unwrap();
         for process in procfs::process::all_processes().unwrap().flatten() {
             if ![1, own].contains(&process.pid) {
                 send(process.pid, Signal::SIGKILL);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::ConfigError;
 use crate::diagnosis::{Cause, Failure, Stopped};
 use crate::hooks::Action;
-use crate::host::{LockError, NestedNamespace};
+use crate::host::{LiveHolder, LockError, NestedNamespace};
 use crate::labels::LabelError;
 use crate::rpc::ProtocolError;
 use crate::value::{InvalidValue, PlaceError, PlaceFault, SystemError, Version};
@@ -106,6 +106,10 @@ pub enum Error {
     /// A process is in a namespace that no restore would give back. Nothing was frozen.
     #[error(transparent)]
     Nested(#[from] NestedNamespace),
+    /// A process of the tree holds the memory of another one for an instant capture, and would be
+    /// saved as a task. Nothing was frozen.
+    #[error(transparent)]
+    Holder(#[from] LiveHolder),
     /// The operation was cancelled, or its deadline passed.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -119,6 +123,10 @@ pub enum Error {
     /// error of the module `lazy`.
     #[error("lazy restore: {0}")]
     Lazy(Arc<dyn std::error::Error + Send + Sync>),
+    /// An instant capture failed or was refused. The tasks run on. The source is an error of the
+    /// module `instant`.
+    #[error("instant capture: {0}")]
+    Instant(Arc<dyn std::error::Error + Send + Sync>),
     /// CRIU succeeded, but the images that it wrote cannot be read.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),

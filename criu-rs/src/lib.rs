@@ -62,6 +62,7 @@
 //! | `pages` | [`pages`] and [`Dump::capture`] | yes |
 //! | `pod` | [`Pod`], [`PodRestore`], [`Sandbox`] | yes |
 //! | `preflight` | [`preflight`], [`Dump::preflight`], [`Restore::preflight`] | yes |
+//! | `instant` | the module `instant`: dumps whose memory is read while the tasks run on | no |
 //! | `archive` | the module `archive`: restores from archives and registries | no |
 //! | `firecracker` | memory on demand for virtual machines of Firecracker, in `lazy` | no |
 //! | `oci` | the module `oci`: containers | no |
@@ -140,8 +141,8 @@ pub use diagnosis::{Cause, End, Failure, LogExcerpt, StopMethod, StopReason, Sto
 pub use error::{Error, Misuse, Result};
 pub use hooks::{Action, HookError, HookResult, Hooks};
 pub use host::{
-    FileLock, LockError, LockKind, LockProblem, LockState, NestedNamespace, SeccompChange,
-    SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
+    FileLock, LiveHolder, LockError, LockKind, LockProblem, LockState, NestedNamespace, Reader,
+    SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
 #[cfg(feature = "pages")]
 pub use operation::Captured;
@@ -152,6 +153,8 @@ pub use operation::{
     Restored, RunningPageServer, Session,
 };
 pub use options::{OPTIONS, OptionInfo};
+#[cfg(all(feature = "instant", feature = "pod"))]
+pub use pod::PodInstant;
 #[cfg(feature = "pod")]
 pub use pod::{Pod, PodDumped, PodError, PodHooks, PodRestore, PodRestored, Sandbox};
 pub use sys::table::hold_back_descriptors;

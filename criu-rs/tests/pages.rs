@@ -78,7 +78,7 @@ impl Peer {
         Ok(answer)
     }
 
-    /// That the server has ended the connection.
+    /// Asserts that the server has ended the connection.
     fn is_cut(&mut self) {
         assert!(matches!(self.socket.read(&mut [0]), Ok(0) | Err(_)));
     }

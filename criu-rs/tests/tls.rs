@@ -108,7 +108,7 @@ fn taken(outcome: [Result<(), PagesError>; 2]) {
     assert!(outcome.iter().all(Result::is_ok), "{outcome:?}");
 }
 
-/// That one end says a word, and the other notices.
+/// Asserts that one end says a word, and the other notices.
 #[track_caller]
 fn refused(outcome: [Result<(), PagesError>; 2], who: usize, word: &str) {
     let [first, second] = &outcome;

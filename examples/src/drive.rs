@@ -47,10 +47,7 @@ impl Drive {
         log: &Path,
     ) -> Result<T, Fault> {
         let failed = |error| Fault::logged(error, log);
-        let mut session = started.map_err(|error| {
-            note_refusal(log, &error);
-            failed(error)
-        })?;
+        let mut session = started.map_err(|error| refused(error, log))?;
         let pause = progress.pause().and_then(|pause| PollTimeout::try_from(pause).ok());
         loop {
             if let Some(outcome) = session.advance(hooks).map_err(failed)? {
@@ -96,11 +93,12 @@ impl Drive {
     }
 }
 
-/// Writes the reason into the log of an operation that was refused before criu was asked, unless
-/// there is a log. Scripts read the log of a failed dump, which criu always leaves.
-fn note_refusal(log: &Path, error: &criu_rs::Error) {
+/// Makes the fault of an operation that failed. If there is no log, because criu was not asked,
+/// the reason is written into one: scripts read the log of a failed dump, which criu always leaves.
+pub(crate) fn refused(error: criu_rs::Error, log: &Path) -> Fault {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(log);
     let _ = file.and_then(|mut file| writeln!(file, "Error (criu-rs): {error}"));
+    Fault::logged(error, log)
 }
 
 /// Cancels an operation at each signal that comes, until the peer of `ended` is closed. Returns the

@@ -1,5 +1,7 @@
 //! `dump`: saves a process tree.
 
+mod instant;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -21,8 +23,8 @@ use crate::fd;
 use crate::foreign::without_effect;
 use crate::marks;
 use crate::options::{
-    Apply, Cgroups, CgroupsSaved, Common, Coordinated, DumpOnly, Files, Images, Jobs, Lazy, Memory,
-    Network, NetworkSaved, Notice, Reach, Saved, Way,
+    Apply, Cgroups, CgroupsSaved, Common, Coordinated, DumpOnly, Files, Images, InstantDump, Jobs,
+    Lazy, Memory, Network, NetworkSaved, Notice, Reach, Saved, Way,
 };
 use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directory, note_writers};
@@ -51,6 +53,8 @@ pub(crate) struct Program {
     #[command(flatten)]
     lazy: Lazy,
     #[command(flatten)]
+    instant: InstantDump,
+    #[command(flatten)]
     cgroups: Cgroups,
     #[command(flatten)]
     cgroups_saved: CgroupsSaved,
@@ -75,7 +79,8 @@ checkpoint.
 Examples:
   criu-rs dump -t 4711 -D img                      save process 4711 in the directory img
   criu-rs dump -t 4711 -D img -R                   the same, and let it run on
-  criu-rs dump -t 4711 -D img -R --capture 2G      the same, with the shortest standstill
+  criu-rs dump -t 4711 -D img -R --capture 2G      the same, with a short standstill
+  criu-rs dump -t 4711 -D img -R --instant         the same, with the shortest standstill
   criu-rs dump -t $$ -D img -j                     a job of this terminal
   criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
   criu-rs dump -t 4711 -D img --external mnt[/data]:data
@@ -102,6 +107,10 @@ Examples:
         note_writers(output, "--images-dir", images);
         self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
+        self.saved.clear_orphans(output)?;
+        if let Some(options) = self.instant.given() {
+            return self.run_instant(output, &criu, &options);
+        }
         let way = self.memory.way()?;
         let is_sent = way.is_some();
         let mut memory = self.memory.clone();
@@ -125,9 +134,6 @@ Examples:
 
         let mut config = Config::default();
         let mut dump = Dump::new(self.saved.tree, images).after_dump(self.dump.after());
-        if let Some(notice) = self.notice.given()? {
-            dump = dump.copy_notice(notice);
-        }
         if self.lazy.lazy_pages {
             let (address, port) = self.memory.lazy_address()?;
             // CRIU before 4.3 does not take the address from a request, and would listen on all.
@@ -140,16 +146,7 @@ Examples:
         if let Some(capture) = &capture {
             dump = dump.page_server_socket(capture);
         }
-        dump = self.reach.apply(dump.cancel(drive.cancel()), &mut config)?;
-        dump = self.common.apply(dump, &mut config)?;
-        dump = self.saved.apply(dump, &mut config)?;
-        dump = self.files.apply(dump, &mut config)?;
-        dump = self.network.apply(dump, &mut config)?;
-        dump = self.network_saved.apply(dump, &mut config)?;
-        dump = memory.apply(dump, &mut config)?;
-        dump = self.cgroups.apply(dump, &mut config)?;
-        dump = self.cgroups_saved.apply(dump, &mut config)?;
-        dump = self.jobs.apply(dump, &mut config)?;
+        dump = self.apply(dump.cancel(drive.cancel()), &memory, &mut config)?;
         let config = config.into_file()?;
         if let Some(config) = &config {
             dump = dump.config_file(config.path());
@@ -203,16 +200,43 @@ fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Captu
 }
 
 impl Program {
+    /// Sets the options of all dumps.
+    fn apply<'a>(
+        &self,
+        mut dump: Dump<'a>,
+        memory: &Memory,
+        config: &mut Config,
+    ) -> Result<Dump<'a>, Fault> {
+        if let Some(notice) = self.notice.given()? {
+            dump = dump.copy_notice(notice);
+        }
+        dump = self.reach.apply(dump, config)?;
+        dump = self.common.apply(dump, config)?;
+        dump = self.saved.apply(dump, config)?;
+        dump = self.files.apply(dump, config)?;
+        dump = self.network.apply(dump, config)?;
+        dump = self.network_saved.apply(dump, config)?;
+        dump = memory.apply(dump, config)?;
+        dump = self.cgroups.apply(dump, config)?;
+        dump = self.cgroups_saved.apply(dump, config)?;
+        self.jobs.apply(dump, config)
+    }
+
+    /// Says what becomes of the tasks: in a word for JSON, and in words for a person.
+    fn end(&self) -> (&'static str, &'static str) {
+        match self.dump.after() {
+            AfterDump::Kill => ("killed", "it has been ended"),
+            AfterDump::LeaveRunning => ("running", "it runs on"),
+            AfterDump::LeaveStopped => ("stopped", "it is stopped"),
+        }
+    }
+
     fn tell(&self, output: &Output, dumped: &Dumped, marked: u64, elapsed: std::time::Duration) {
         let pid = self.saved.tree;
         let images = self.images.path().display();
         // CRIU counts nothing in a dump that serves its memory, and computes no time there.
         let stats = dumped.stats.as_ref().ok().filter(|stats| stats.pages_scanned > 0);
-        let (after, runs_on) = match self.dump.after() {
-            AfterDump::Kill => ("killed", "it has been ended"),
-            AfterDump::LeaveRunning => ("running", "it runs on"),
-            AfterDump::LeaveStopped => ("stopped", "it is stopped"),
-        };
+        let (after, runs_on) = self.end();
         let size = stats.map_or(String::new(), |stats| {
             let memory = HumanBytes(stats.pages_written.saturating_mul(procfs::page_size()));
             format!(" ({memory} of memory, frozen for {:.1?})", stats.frozen)

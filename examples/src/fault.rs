@@ -89,6 +89,7 @@ impl Fault {
                 Error::InvalidValue(_) | Error::CheckpointExists { .. } => Exit::Usage,
                 Error::Start { .. } | Error::Connect { .. } | Error::TooOld { .. } => Exit::NoCriu,
                 Error::Stopped(_) => Exit::Stopped,
+                Error::Instant(ref error) if hints::instant::is_stopped(&**error) => Exit::Stopped,
                 _ => Exit::Failed,
             },
         }

@@ -291,10 +291,12 @@ impl Known {
 pub(crate) const OURS: &[&str] = &[
     "accept-label-loss",
     "accept-lock-loss",
+    "accept-low-memory",
     "around",
     "authfile",
     "ca",
     "capture",
+    "clear-orphans",
     "confine",
     "coordinator",
     "coordinator-certs",
@@ -312,6 +314,9 @@ pub(crate) const OURS: &[&str] = &[
     "fill",
     "identity",
     "images",
+    "instant",
+    "instant-least",
+    "instant-plugin",
     "json",
     "lazy",
     "listening",
@@ -326,6 +331,7 @@ pub(crate) const OURS: &[&str] = &[
     "sessions",
     "sync",
     "trust-directory",
+    "verify",
 ];
 
 #[cfg(test)]

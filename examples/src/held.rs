@@ -24,11 +24,11 @@ pub(crate) struct Held {
 /// Times at which the pages of an archive are brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pages {
-    /// Before the restore.
+    /// The pages come before the restore.
     First,
-    /// After the start of the tasks, except for pages that CRIU itself reads.
+    /// The pages come after the start of the tasks, except for pages that CRIU itself reads.
     Later,
-    /// After the start of the tasks, except for the working set as well.
+    /// The pages come after the start of the tasks, except for the working set as well.
     WorkingSetFirst,
 }
 

@@ -2,6 +2,7 @@
 
 mod causes;
 mod coordinator;
+pub(crate) mod instant;
 pub(crate) mod kubelet;
 
 use criu_rs::labels::{LabelError, LabelProblem, SecurityModule};
@@ -60,6 +61,8 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Label(error) => Some(about_label(error)),
         Error::Lock(error) => Some(about_locks(error.problem)),
         Error::Hook { source, .. } => coordinator::of_hook(&**source),
+        Error::Instant(error) => instant::of(&**error),
+        Error::Holder(holder) => Some(instant::about_holder(holder.reader)),
         Error::Nested(_) => Some(about(Cause::NestedNamespace, Word::Dump)),
         Error::Place(error) => Some(about_place(&error.problem)),
         _ => advice(error, Word::of),
@@ -78,7 +81,12 @@ pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
              criu runs and remove /run/criu.kdat",
         ),
         Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
-        Error::Start { .. } | Error::Lock(_) | Error::Nested(_) | Error::Place(_) => of(error),
+        Error::Start { .. }
+        | Error::Holder(_)
+        | Error::Instant(_)
+        | Error::Lock(_)
+        | Error::Nested(_)
+        | Error::Place(_) => of(error),
         _ => advice(error, Word::of_container),
     }
 }
@@ -233,6 +241,13 @@ mod tests {
         assert_eq!(can_be_followed(Word::Checkpoint, of_container(&exists).unwrap()), 1);
         for word in [Word::Dump, Word::Restore, Word::Checkpoint, Word::ContainerRestore] {
             can_be_followed(word, NO_CRIU);
+        }
+        for word in [Word::Dump, Word::PreDump, Word::Checkpoint] {
+            assert_eq!(can_be_followed(word, instant::about_holder(criu_rs::Reader::Unseen)), 1);
+        }
+        for error in instant::samples() {
+            can_be_followed(Word::Dump, instant::of(&error).unwrap());
+            can_be_followed(Word::Checkpoint, instant::of(&error).unwrap());
         }
         for problem in [LockProblem::NotAsked, LockProblem::NotRestored] {
             can_be_followed(Word::Restore, about_locks(problem));

@@ -15,6 +15,7 @@
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
+//! instant         memory that is read while the tasks of a dump run on
 //! later           memory that comes after a restore; `working_set`, its pages that come first;
 //!                 `marks` of pages that may come later
 //! serving         parts of words that go on as servers
@@ -50,6 +51,7 @@ mod held;
 mod hints;
 mod images;
 mod inspect;
+mod instant;
 mod keys;
 mod kubelet;
 mod later;

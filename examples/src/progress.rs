@@ -53,6 +53,15 @@ impl Progress {
         self.show();
     }
 
+    /// Shows the line with so many bytes that are done, of all. A short operation shows nothing.
+    pub(crate) fn show_part(&self, done: u64, all: u64) {
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        if self.is_wanted && self.bar.elapsed() > PAUSE {
+            self.show();
+        }
+    }
+
     /// Shows the line with so many pages that have come, and that are missing.
     pub(crate) fn show_pages(&self, pages: u64, missing: u64) {
         let page = procfs::page_size();

@@ -6,7 +6,7 @@ use crate::arch::Architecture;
 use crate::error::{Error, ErrorKind, Fault, Result};
 use crate::files::{Fd, OpenFile};
 use crate::kind::{self, Kind};
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, Vma};
 use crate::namespaces::Namespace;
 use crate::old;
 use crate::proto::{
@@ -234,7 +234,7 @@ impl<'a> Task<'a> {
     /// of sockets alone, and gives them back to sockets with an address.
     ///
     /// # Errors
-    /// Those of [`files`](Self::files).
+    /// The errors of [`files`](Self::files).
     pub fn file_labels(&self) -> Result<Vec<(OpenFile<'a>, Vec<u8>)>> {
         let Some(ids) = self.ids()? else {
             return Ok(Vec::new());
@@ -271,6 +271,18 @@ impl<'a> Task<'a> {
     /// The errors of the mm image.
     pub fn mm(&self) -> Result<Option<MmEntry>> {
         self.if_alive(|| memory::mm(self.store(), self.pid()))
+    }
+
+    /// Calls `each` with the mappings in the order of the mm image, and with guard pages, which come
+    /// last. The set does not need to have the pagemap. Does nothing for a zombie.
+    ///
+    /// # Errors
+    /// The errors of the mm image and `files.img`.
+    pub fn each_vma(&self, mut each: impl FnMut(Vma<'_>)) -> Result<()> {
+        let Some(mm) = self.mm()? else { return Ok(()) };
+        let files = self.set.files()?;
+        mm.vmas.iter().for_each(|entry| each(Vma::new(entry, files)));
+        Ok(())
     }
 
     /// The memory; `None` for a zombie.

@@ -34,3 +34,15 @@ pub fn forbidding(number: u32, errno: u32) -> [(u16, u8, u8, u32); 4] {
     let is_it = (0x15, 0, 1, number);
     [load_number, is_it, (0x06, 0, 0, 0x0005_0000 | errno), (0x06, 0, 0, 0x7fff_0000)]
 }
+
+/// The instructions of a filter that kills the process at each of these system calls.
+pub fn killing(numbers: &[u32]) -> Vec<(u16, u8, u8, u32)> {
+    let mut code = vec![(0x20, 0, 0, 0)];
+    for (n, number) in numbers.iter().enumerate() {
+        // To the last instruction.
+        let away = u8::try_from(numbers.len() - n).unwrap();
+        code.push((0x15, away, 0, *number));
+    }
+    code.extend([(0x06, 0, 0, 0x7fff_0000), (0x06, 0, 0, 0x8000_0000)]);
+    code
+}

@@ -32,8 +32,11 @@ pub fn own_word<L>(
         Some("--one") => {
             let test = tests.iter().find(|(name, _)| *name == words[1]);
             let (name, test) = test.expect("a test of this name");
-            let alone = Alone::begin(name);
-            let lab = lab(Path::new(&words[2]), alone.dir.clone());
+            let criu = Path::new(&words[2]);
+            // Sandboxes number their processes alike. TARGET/criu/SUITE/usr/sbin/criu
+            let suite = criu.iter().nth_back(3).unwrap_or_default().display();
+            let alone = Alone::begin(format!("{name}-{suite}"));
+            let lab = lab(criu, alone.dir.clone());
             alone.run(|| test(&lab));
         }
         _ => return false,

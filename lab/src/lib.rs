@@ -21,6 +21,7 @@ pub mod copy;
 #[cfg(feature = "engines")]
 pub mod engines;
 pub mod filter;
+pub mod generations;
 pub mod harness;
 #[cfg(feature = "https")]
 pub mod https;
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod mounts;
 mod network;
 pub mod oracle;
+pub mod orders;
 pub mod payload;
 pub mod place;
 pub mod process;

@@ -46,7 +46,7 @@ pub fn run(words: &[String], own: &[Payload]) {
 }
 
 /// The payloads that stay in the session of whoever starts them.
-pub const MEMBERS: &[&str] = &["client", "job", "member"];
+pub const MEMBERS: &[&str] = &["client", "generations-member", "job", "member"];
 
 /// The payloads of all suites.
 pub const SHARED: &[Payload] = &[
@@ -55,12 +55,15 @@ pub const SHARED: &[Payload] = &[
     // In the session of the terminal it was started in.
     ("job", count),
     ("echo", echo),
+    ("generations", crate::generations::run),
+    ("generations-member", crate::generations::run),
     ("ghost", ghost),
     ("lock", lock),
     ("memory", memory),
     ("netns", netns),
     // A second name, so that a test can have one of each.
     ("count-netns", netns),
+    ("orders", crate::orders::run),
     ("open", |words| count_with(words[0], File::open(words[1]).unwrap())),
     ("outside-file", outside_file),
     ("tcp", tcp),
@@ -123,7 +126,7 @@ impl Counter {
 pub struct Pattern(Vec<u64>);
 
 impl Pattern {
-    /// So many words of 8 bytes.
+    /// Makes a pattern of so many words of 8 bytes.
     pub fn new(words: u64) -> Self {
         Self((0..words).map(pattern).collect())
     }

@@ -137,3 +137,10 @@ pub fn thread_becomes(user: u32) -> std::io::Result<()> {
     // SAFETY: the call takes numbers alone.
     done(unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) })
 }
+
+/// Lets the calling thread run before all others, if it may.
+pub fn run_first() {
+    let first = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the call reads a structure that lives.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) };
+}

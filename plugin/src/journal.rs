@@ -73,8 +73,14 @@ pub enum Field {
     Errno = 7,
     /// Time that the fork took, in nanoseconds.
     ForkTime = 8,
-    /// Pages that the plugin has hidden from CRIU.
+    /// Pages that the plugin has hidden from CRIU in mappings of at most 2 MiB.
     Hidden = 9,
+    /// Bytes of the larger mappings, in which the plugin has hidden all pages.
+    HiddenWhole = 10,
+    /// Stack pointer of the task when it was forked. CRIU saves the pages just below it.
+    Stack = 11,
+    /// Address of the task's area for restartable sequences, or 0. CRIU saves its page.
+    Rseq = 12,
 }
 
 /// States of the plugin.
@@ -107,6 +113,9 @@ pub enum State {
     GivenUp = 5,
     /// The dump has failed, and the plugin has ended and reaped the holder.
     Ended = 6,
+    /// The record names a holder that is kept of an earlier dump, and no task. CRIU is not to see
+    /// the holder.
+    Kept = 7,
 }
 
 /// Reasons for which the plugin makes no holder.
@@ -237,6 +246,7 @@ impl Record<'_> {
             State::Held,
             State::GivenUp,
             State::Ended,
+            State::Kept,
         ];
         states.into_iter().find(|state| *state as u64 == self.get(Field::State))
     }

@@ -1,9 +1,51 @@
 //! A plugin for CRIU that holds the memory of tasks while they run on.
 //!
 //! ```text
-//! inject     forks a stopped task, parks the child, and removes it again
-//! journal    what criu-rs and the plugin tell each other, in memory that both map
+//! descriptor  the symbol by which CRIU finds the plugin
+//! hooks       CRIU's calls, and the dump that they belong to
+//! session     one dump: what is ready, which tasks are forked, what becomes of their holders
+//! scan        the answers to CRIU's scans of pagemaps
+//! children    the lists of children that CRIU reads, without holders of an earlier dump
+//! watch       which task a pagemap is of, and what its holder has
+//! mappings    the mappings of a holder, and which of them are special
+//! pagemap     the kernel's scan of pages
+//! got         the slots through which a program calls a function
+//! inject      forks a stopped task, parks the child, and removes it again
+//! task        what a tracer reads of a stopped thread
+//! proc, file, lines    small files of /proc, read without allocating
+//! journal     what criu-rs and the plugin tell each other, in memory that both map
 //! ```
+//!
+//! The plugin works on x86-64. Elsewhere it says that it does not.
 
+#[cfg(target_arch = "x86_64")]
+mod children;
+#[cfg(target_arch = "x86_64")]
+mod file;
+#[cfg(target_arch = "x86_64")]
+mod got;
+#[cfg(target_arch = "x86_64")]
+mod lines;
+#[cfg(target_arch = "x86_64")]
+mod mappings;
+#[cfg(target_arch = "x86_64")]
+mod pagemap;
+#[cfg(target_arch = "x86_64")]
+mod proc;
+#[cfg(target_arch = "x86_64")]
+mod scan;
+#[cfg(target_arch = "x86_64")]
+mod session;
+#[cfg(target_arch = "x86_64")]
+mod task;
+#[cfg(target_arch = "x86_64")]
+mod watch;
+
+pub mod descriptor;
+mod hooks;
 pub mod inject;
 pub mod journal;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "other.rs"]
+mod session;
+mod sys;

@@ -83,6 +83,7 @@ const FEW: &[(&str, &str, &str, &str)] = &[
     ("features pages", "criu-rs", "--lib", "pages"),
     ("features lazy", "criu-rs", "--lib", "lazy"),
     ("features archive", "criu-rs", "--lib", "archive"),
+    ("features instant", "criu-rs", "--lib", "instant"),
     ("features firecracker", "criu-rs", "--lib", "firecracker"),
     ("criu-images none", "criu-images", "--all-targets", ""),
     ("criu-images serde", "criu-images", "--all-targets", "serde"),

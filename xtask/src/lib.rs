@@ -10,7 +10,7 @@
 //! criu  runtimes  engines  programs  the criu that is chosen; other programs of the tests
 //! python                             a gRPC for the tests that is not this project's
 //! setup  steps                       installs all of that; named steps with their progress
-//! demo  test  suite  vm  fuzz  torture  attack  lazy  asan  deny                     the words
+//! demo  test  suite  vm  fuzz  torture  attack  lazy  instant  asan  deny            the words
 //! msrv  package  features  ci                                                         more words
 //! codegen  bindings                  words, too: they make files of the project
 //! architecture                       the rooms of each crate, and what they import
@@ -34,6 +34,7 @@ mod engines;
 mod evidence;
 mod features;
 mod fuzz;
+mod instant;
 mod lazy;
 mod loader;
 mod misunderstood;

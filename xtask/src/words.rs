@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::misunderstood::Misunderstood;
 use crate::test::Extent;
 use crate::{
-    Result, asan, attack, bindings, ci, demo, evidence, features, fuzz, lazy, msrv, session, setup,
-    suite, test, torture, vm,
+    Result, asan, attack, bindings, ci, demo, evidence, features, fuzz, instant, lazy, msrv,
+    session, setup, suite, test, torture, vm,
 };
 
 /// A word of the command line.
@@ -99,6 +99,19 @@ const WORDS: &[Word] = &[
             ("--faults", "kill daemons, servers, restores and tasks: [ROUNDS] [SEED]"),
         ],
         run: |flags| lazy::run(&flags.operands(), flags.has("--faults")),
+    },
+    Word {
+        name: "instant",
+        about: "capture processes at full speed and restore them, or kill who takes part; needs root",
+        flags: &[
+            (
+                "NUMBER",
+                "number of dumps, 300 by default, or of rounds, 500 by default, with each CRIU",
+            ),
+            ("SEED", "start of the random numbers, 1 by default"),
+            ("--faults", "kill criu, us, holders and tasks, and let memory and processes run out"),
+        ],
+        run: |flags| instant::run(&flags.operands(), flags.has("--faults")),
     },
     Word {
         name: "fuzz",

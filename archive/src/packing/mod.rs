@@ -25,7 +25,7 @@ pub(crate) use working_set::working_set;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Packing {
-    /// Not at all.
+    /// No packing.
     Plain,
     /// A gzip stream.
     Gzip,

@@ -83,9 +83,9 @@ pub struct GpuProcess {
 words! {
     /// Place of the memory of GPUs in a checkpoint.
     GpuStorage {
-        /// In the memory of the processes, so in the pages of their checkpoint.
+        /// The memory of the processes, and so the pages of their checkpoint.
         Host = "host",
-        /// In files of its own: images of AMD's plugin, custom storage of CUDA 13.4.
+        /// Files of their own: images of AMD's plugin, custom storage of CUDA 13.4.
         Files = "files",
     }
 }

@@ -23,7 +23,8 @@ use crate::watch::Watch;
 /// left out, because a tar archive has none. `watch` is called with the bytes of content that have
 /// been written, and can stop the work.
 ///
-/// Nothing may change in the directory meanwhile. Links in it are not followed.
+/// The directory must not change while the layer is written. Links in the directory are not
+/// followed.
 ///
 /// # Errors
 /// [`ErrorKind::Io`]; [`ErrorKind::Write`]; [`ErrorKind::Stopped`]; [`ErrorKind::Changed`] for a

@@ -107,7 +107,7 @@ impl Pods {
 struct Asked {
     engine: EngineFacts,
     sandbox: SandboxFacts,
-    /// In the order in which they started.
+    /// The containers, in the order in which they started.
     containers: Vec<ContainerFacts>,
     /// Names of init containers that have ended.
     completed: Vec<String>,

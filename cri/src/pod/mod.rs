@@ -58,7 +58,8 @@ pub use restore_log::RestoreLog;
 
 /// Checkpoints and restores of pods, through the CRI of an engine and a tool such as CRIU.
 ///
-/// One value at a time uses a state directory. [`recover`](Self::recover) comes first.
+/// A state directory serves one value at a time. Call [`recover`](Self::recover) before the first
+/// checkpoint or restore.
 #[derive(Clone)]
 pub struct Pods {
     client: Client,

@@ -27,7 +27,7 @@ use crate::error::Code;
 pub(super) struct Job {
     pub(super) engine: EngineFacts,
     pub(super) sandbox: SandboxFacts,
-    /// In the order in which they started.
+    /// The containers, in the order in which they started.
     pub(super) containers: Vec<ContainerFacts>,
     /// Names of init containers that have ended.
     pub(super) completed: Vec<String>,

@@ -108,7 +108,7 @@ impl Call {
     /// does.
     ///
     /// # Errors
-    /// Those of [`pass`](Self::pass).
+    /// The errors of [`pass`](Self::pass).
     pub async fn pass_with(&self, message: &impl Message) -> Result<Passed, Status> {
         self.pass_bytes(&message.encode_to_vec()).await
     }

@@ -29,7 +29,7 @@ pub const TESTS: &[Case] = &[Case {
 /// A sandbox of gVisor.
 struct Pod {
     root: PathBuf,
-    /// Its own container, and two others.
+    /// The container that is the sandbox, and two others.
     bundles: Vec<Bundle>,
 }
 

@@ -68,7 +68,7 @@ impl<'b> Scene<'b> {
         pods(&self.client, &self.bed.criu, self.state())
     }
 
-    /// The same with notes in another directory, and another time for which networks are shut.
+    /// Makes pods with notes in this directory, whose networks are shut for this time.
     pub fn pods_with(&self, state: &Path, shut: Duration) -> Pods {
         let mut settings = settings(state.to_path_buf());
         settings.shut = shut;

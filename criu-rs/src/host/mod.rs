@@ -2,6 +2,7 @@
 //! filters.
 
 pub(crate) mod held;
+pub(crate) mod holders;
 mod locks;
 pub(crate) mod loopback;
 #[cfg(feature = "oci")]
@@ -17,6 +18,7 @@ pub(crate) mod socket_owner;
 pub(crate) mod tree;
 
 pub(crate) use held::Held;
+pub use holders::{LiveHolder, Reader};
 pub use locks::{FileLock, LockError, LockKind, LockProblem, LockState};
 #[cfg(feature = "oci")]
 pub(crate) use mount_space::MountSpace;

@@ -49,7 +49,7 @@ pub(super) struct Shared {
     /// The milliseconds from `begun` to the last fault.
     last_fault: AtomicU64,
     begun: Instant,
-    /// For each thread in the background the tasks that are new to it, and its bell.
+    /// The tasks that are new to each thread in the background, and the bell of the thread.
     work: Mutex<Vec<Work>>,
     rung: Condvar,
     /// The tasks whose working sets come, for the threads that bring these.

@@ -12,8 +12,14 @@ use super::error::{Error, Result};
 use super::replaced;
 use crate::criu::Criu;
 use crate::diagnosis::Cause;
+#[cfg(feature = "instant")]
+use crate::error::Misuse;
 use crate::hooks::{Action, Call, HookResult, Hooks, Wrap};
+#[cfg(feature = "instant")]
+use crate::instant::{InstantCapture, InstantOptions};
 use crate::operation::{Dump, Dumped};
+#[cfg(feature = "instant")]
+use crate::pages::Client;
 use crate::value::{CgroupMode, Dir, External};
 
 /// The dump of a container: a [`Dump`] that completes the container's checkpoint.
@@ -106,32 +112,85 @@ impl<'a> ContainerDump<'a> {
     /// # Errors
     /// See [`run`](Self::run).
     pub fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<Dumped> {
+        let run = |dump: &Dump<'_>, hooks: &mut dyn Hooks| dump.run_with(criu, hooks);
+        self.attempt(criu, hooks, run).map(|done| match done.freezer_left_out {
+            true => Dumped { freezer_left_out: true, ..done.outcome },
+            false => done.outcome,
+        })
+    }
+
+    /// Dumps as [`run`](Self::run) does, and reads the memory from holders while the container runs
+    /// on: see [`instant`](crate::instant). The checkpoint is complete when the
+    /// [`reading`](InstantCapture::reading) is.
+    ///
+    /// # Errors
+    /// See [`run`](Self::run) and [`Dump::instant`]. The container runs on.
+    #[cfg(feature = "instant")]
+    pub fn instant(
+        &self,
+        criu: &Criu,
+        options: &InstantOptions,
+        hooks: &mut dyn Hooks,
+    ) -> Result<InstantCapture> {
+        let run = |dump: &Dump<'_>, hooks: &mut dyn Hooks| dump.instant(criu, options, hooks);
+        self.attempt(criu, hooks, run).map(Done::into_capture)
+    }
+
+    /// Dumps as [`instant`](Self::instant) does, and sends the memory to a page server. A dump that
+    /// the freezer stands in the way of is not repeated.
+    ///
+    /// # Errors
+    /// As [`instant`](Self::instant).
+    #[cfg(feature = "instant")]
+    pub fn instant_to(
+        &self,
+        criu: &Criu,
+        options: &InstantOptions,
+        server: Client,
+        hooks: &mut dyn Hooks,
+    ) -> Result<InstantCapture> {
+        let mut server = Some(server);
+        let run = |dump: &Dump<'_>, hooks: &mut dyn Hooks| {
+            let server = server.take().ok_or(Misuse::SessionOver)?;
+            dump.instant_to(criu, options, server, hooks)
+        };
+        self.clone().retry_without_freezer(false).attempt(criu, hooks, run).map(Done::into_capture)
+    }
+
+    /// Runs a dump, once more without the freezer if it stood in the way.
+    fn attempt<T>(
+        &self,
+        criu: &Criu,
+        hooks: &mut dyn Hooks,
+        mut run: impl FnMut(&Dump<'_>, &mut dyn Hooks) -> crate::error::Result<T>,
+    ) -> Result<Done<T>> {
         let (dump, mut hooks) = self.parts(hooks)?;
         let earlier = Descriptors::load_in(hooks.images.as_fd(), &hooks.path);
         let limit = if self.retries { first_limit(criu, &dump)? } else { None };
-        let dumped = match limit {
+        let (outcome, freezer_left_out) = match limit {
             Some(limit) => {
-                let first = dump.clone().timeout(limit).run_with(criu, &mut hooks);
+                let first = run(&dump.clone().timeout(limit), &mut hooks);
                 let took = hooks.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
                 match first {
                     Err(error) if !hooks.has_stopped && is_not_stopped(&error, took, limit) => {
                         let dump = dump.raw(|message| message.freeze_cgroup = None);
-                        let second = dump.run_with(criu, &mut hooks);
-                        second.map(|dumped| Dumped { freezer_left_out: true, ..dumped })
+                        (run(&dump, &mut hooks), true)
                     }
-                    first => first,
+                    first => (first, false),
                 }
             }
-            None => dump.run_with(criu, &mut hooks),
+            None => (run(&dump, &mut hooks), false),
         };
-        // An earlier checkpoint that is still there keeps its descriptors.
-        if dumped.is_err() && hooks.is_saved {
-            match earlier {
-                Ok(earlier) => drop(earlier.save_in(hooks.images.as_fd(), &hooks.path)),
-                Err(_) => Descriptors::remove_in(hooks.images.as_fd()),
+        let earlier = Earlier { earlier, images: Arc::clone(&hooks.images), path: hooks.path };
+        match outcome {
+            Ok(outcome) => Ok(Done { outcome, freezer_left_out, earlier }),
+            Err(error) => {
+                if hooks.is_saved {
+                    earlier.come_back();
+                }
+                Err(error.into())
             }
         }
-        Ok(dumped?)
     }
 
     /// The plain dump and the hooks that complete it, for whoever else runs a dump: a
@@ -180,6 +239,42 @@ impl<'a> ContainerDump<'a> {
             has_stopped: false,
         };
         Ok((dump, hooks))
+    }
+}
+
+/// A dump that has succeeded.
+struct Done<T> {
+    outcome: T,
+    freezer_left_out: bool,
+    #[cfg_attr(not(feature = "instant"), expect(dead_code))]
+    earlier: Earlier,
+}
+
+#[cfg(feature = "instant")]
+impl Done<InstantCapture> {
+    fn into_capture(self) -> InstantCapture {
+        let Self { outcome: InstantCapture { mut dumped, tasks, reading }, .. } = self;
+        dumped.freezer_left_out = self.freezer_left_out;
+        let reading = reading.or_else(move || self.earlier.come_back());
+        InstantCapture { dumped, tasks, reading }
+    }
+}
+
+/// The descriptors of an earlier checkpoint in the directory.
+struct Earlier {
+    earlier: Result<Descriptors>,
+    images: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+impl Earlier {
+    /// An earlier checkpoint that is still there keeps its descriptors.
+    fn come_back(self) {
+        let images = self.images.as_fd();
+        match self.earlier {
+            Ok(earlier) => drop(earlier.save_in(images, &self.path)),
+            Err(_) => Descriptors::remove_in(images),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use criu_images::DumpStats;
 
 use super::copy_notice;
+use super::holders::{Hidden, refuse_holders};
 use super::labels::DumpGuard;
 use super::methods::operation;
 use super::session::Session;
@@ -47,6 +48,7 @@ pub struct Dump<'a> {
     overwrite: bool,
     accept_label_loss: bool,
     notice: CopyNotice,
+    hidden: Vec<Hidden>,
 }
 
 operation!(Dump);
@@ -57,7 +59,7 @@ impl<'a> Dump<'a> {
         let mut common = Common::with_actions(images.into(), "dump.log");
         common.opts.raw(|opts| opts.pid = Some(pid.as_raw()));
         let notice = CopyNotice::new();
-        Self { common, pid, overwrite: false, accept_label_loss: false, notice }
+        Self { common, pid, overwrite: false, accept_label_loss: false, notice, hidden: Vec::new() }
     }
 
     /// Allows the dump even if CRIU cannot save a task's security label, or has not saved it. By
@@ -82,6 +84,13 @@ impl<'a> Dump<'a> {
     /// several: see [`copies`](crate::copies).
     pub fn copy_notice(mut self, notice: CopyNotice) -> Self {
         self.notice = notice;
+        self
+    }
+
+    /// Dumps a tree with these holders, which the plugin hides from CRIU.
+    #[cfg(feature = "instant")]
+    pub(crate) fn hide_holders(mut self, hidden: Vec<Hidden>) -> Self {
+        self.hidden = hidden;
         self
     }
 
@@ -122,7 +131,7 @@ impl<'a> Dump<'a> {
         self.begin_and(criu, actions, Watched::keep)
     }
 
-    pub(super) fn begin_and(
+    pub(crate) fn begin_and(
         &self,
         criu: &Criu,
         actions: bool,
@@ -149,12 +158,15 @@ impl<'a> Dump<'a> {
         }))
     }
 
-    /// Refuses a tree that no restore could bring back. CRIU would save images that nobody can
-    /// restore, and end the tree unless it is told not to.
+    /// Refuses a tree that is not to be dumped. A tree that no restore could bring back: CRIU would
+    /// save images that nobody can restore, and end the tree unless it is told not to. And a tree
+    /// with a process that holds memory for an instant capture.
     ///
     /// # Errors
-    /// [`Error::Nested`] for a process in a namespace that a criu like `criu` does not give back.
-    pub(crate) fn refuse_nested(&self, criu: Pid) -> Result<()> {
+    /// [`Error::Nested`] for a process in a namespace that a criu like `criu` does not give back,
+    /// and [`Error::Holder`].
+    pub(crate) fn refuse_tree(&self, criu: Pid) -> Result<()> {
+        refuse_holders(self.pid, &self.hidden)?;
         NestedNamespace::find(self.pid, criu).map_or(Ok(()), |nested| Err(nested.into()))
     }
 
@@ -182,8 +194,8 @@ impl<'a> Dump<'a> {
     /// Returns the guard of the tasks' labels, if there are labels to guard.
     ///
     /// # Errors
-    /// [`Error::Nested`] for a tree that no restore could bring back, [`Error::Label`] for a label
-    /// that CRIU cannot save.
+    /// [`Error::Nested`] for a tree that no restore could bring back, [`Error::Holder`] for a tree
+    /// with a holder, [`Error::Label`] for a label that CRIU cannot save.
     pub(crate) fn guard(
         &self,
         criu: &Criu,
@@ -191,7 +203,7 @@ impl<'a> Dump<'a> {
         images: Option<OwnedFd>,
     ) -> Result<Option<DumpGuard>> {
         if link.numbers_processes_as_here() {
-            self.refuse_nested(link.criu())?;
+            self.refuse_tree(link.criu())?;
         }
         if self.accept_label_loss {
             return Ok(None);
@@ -206,6 +218,13 @@ impl<'a> Dump<'a> {
     /// Returns the cgroup that stops the tasks.
     pub(crate) fn freezer(&self) -> Option<PathBuf> {
         let path = self.common.opts.freezer()?;
+        Some(OsStr::from_bytes(path).into())
+    }
+
+    /// Returns the configuration file that the request names.
+    #[cfg(feature = "instant")]
+    pub(crate) fn named_config(&self) -> Option<PathBuf> {
+        let path = self.common.opts.message().config_file.as_deref()?;
         Some(OsStr::from_bytes(path).into())
     }
 

@@ -7,6 +7,7 @@ mod copy_notice;
 mod cpuinfo;
 mod dedup;
 mod dump;
+mod holders;
 mod kept_open;
 pub(crate) mod labels;
 #[cfg(feature = "lazy")]
@@ -28,6 +29,8 @@ pub use capture::Captured;
 pub use check::Check;
 pub use cpuinfo::CpuInfo;
 pub use dump::{Dump, Dumped};
+#[cfg(feature = "instant")]
+pub(crate) use holders::{Hidden, refuse_holders};
 pub use kept_open::KeptOpen;
 #[cfg(feature = "lazy")]
 pub use lazy::LazyRestore;

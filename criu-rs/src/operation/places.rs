@@ -36,7 +36,7 @@ pub(crate) enum Writes {
 /// The socket at which a lazy restore finds its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Socket {
-    /// That of a daemon in the work directory.
+    /// The socket of a daemon in the work directory.
     Found,
     /// A socket that this operation makes, in a directory of its own where that is possible:
     /// several restores at once have the same work directory.

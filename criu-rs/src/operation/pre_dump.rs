@@ -1,6 +1,7 @@
 //! Saving memory ahead of a dump.
 
 use super::dump::{Dump, Dumped};
+use super::holders::refuse_holders;
 use super::methods::operation;
 use super::prepared::{Prepared, Watched};
 use super::session::Session;
@@ -81,6 +82,9 @@ impl<'a> PreDump<'a> {
             prepared.into_job(CriuReqType::SinglePreDump, "pre-dump", subject);
         job.needs("a single pre-dump", Version::new(3, 17, 0));
         let link = criu.link_for(&job, &Launch::default(), handed)?;
+        if link.numbers_processes_as_here() {
+            refuse_holders(self.pid, &[])?;
+        }
         let driver = Driver::new(link, job, self.common.limits.clone())?;
         Ok(Session::new(driver, move |_, _| {
             watched.deliver()?;
@@ -134,7 +138,9 @@ impl PreDumpSession {
         let subject = Subject::Tasks { root: *pid, end: false };
         let (mut job, handed, _) = prepared.into_job(CriuReqType::PreDump, "pre-dump", subject);
         job.worker_ends = false;
-        let guard = |_: &Criu, _: &mut Link, _: &mut Job| Ok(());
+        let guard = |_: &Criu, link: &mut Link, _: &mut Job| {
+            if link.numbers_processes_as_here() { refuse_holders(*pid, &[]) } else { Ok(()) }
+        };
         self.link = Some(self.exchange(job, handed, common, guard, hooks)?);
         watched.deliver()?;
         watched.keep();

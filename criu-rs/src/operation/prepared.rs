@@ -173,7 +173,7 @@ impl Watched {
 
     /// Keeps everything except the images, and returns their guard: CRIU has done its part, and the
     /// images are not complete yet.
-    pub(super) fn keep_tasks(self) -> Option<ImagesDir> {
+    pub(crate) fn keep_tasks(self) -> Option<ImagesDir> {
         if let Some(freezer) = self.freezer {
             freezer.keep();
         }

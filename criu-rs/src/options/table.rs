@@ -78,7 +78,8 @@ macro_rules! table {
             },)*
         ];
 
-        /// For each method: its name, the field numbers in its row, and those that its samples set.
+        /// Lists the methods: the name, the field numbers in the row, and the numbers of the fields
+        /// that the samples set.
         #[cfg(test)]
         fn samples() -> Vec<(&'static str, Vec<u32>, Vec<u32>)> {
             let mut all = Vec::new();

@@ -376,4 +376,4 @@ impl PageReceiver for Collected<'_> {
 }
 
 /// The bytes that a socket's buffer holds.
-const BUFFER: usize = 8 << 20;
+pub(super) const BUFFER: usize = 8 << 20;

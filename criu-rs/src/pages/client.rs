@@ -35,6 +35,8 @@ use crate::value::Tls;
 pub struct Client {
     socket: Socket,
     layout: Layout,
+    /// The object that pages belong to; `true` if the server's parent set has it.
+    open: Option<(PageObject, bool)>,
 }
 
 /// The numbers of what a client has sent.
@@ -91,7 +93,7 @@ impl Client {
 
     /// A client over a connected socket.
     pub fn new(socket: Socket, layout: Layout) -> Self {
-        Self { socket, layout }
+        Self { socket, layout, open: None }
     }
 
     /// Bounds the whole exchange, from this call to the end of [`close`](Self::close). Without a
@@ -126,12 +128,34 @@ impl Client {
     }
 
     /// Begins an object. Returns `true` if the server's parent set has it.
-    fn begin(&mut self, object: PageObject) -> Result<bool, PagesError> {
+    pub(super) fn begin(&mut self, object: PageObject) -> Result<bool, PagesError> {
         let id = object_id(object);
         self.put(Header { command: Command::Open2, flags: 0, pages: 0, address: 0, id })?;
         let mut answer = [0];
         self.get(&mut answer)?;
-        Ok(answer == [1])
+        let has_parent = answer == [1];
+        self.open = Some((object, has_parent));
+        Ok(has_parent)
+    }
+
+    /// Announces a run of pages of the object that was begun last. The bytes of present pages have
+    /// to follow.
+    ///
+    /// # Errors
+    /// [`PagesError::Hole`] if the pages are left to a parent set that does not have the object,
+    /// and the errors of the connection.
+    pub(super) fn run(&mut self, address: u64, pages: u64, flags: u16) -> Result<(), PagesError> {
+        let (object, has_parent) = self.open.ok_or(PagesError::NoObject { address })?;
+        if flags & PARENT != 0 && !has_parent {
+            return Err(PagesError::Hole { object: object.file_name(), address });
+        }
+        let id = object_id(object);
+        self.put(Header { command: Command::AddF, flags, pages, address, id })
+    }
+
+    /// Sends bytes of the pages that were announced.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), PagesError> {
+        self.socket.write_all(bytes).map_err(PagesError::socket("send pages"))
     }
 
     /// Sends the bytes of a dump's session, of either layout, without the last header, which is for
@@ -141,8 +165,7 @@ impl Client {
         bytes: &[u8],
         wrote: impl FnMut(usize),
     ) -> Result<Sent, PagesError> {
-        let (open, sent) = (PageObject::Task(0), Sent::default());
-        let mut replay = Replay { client: self, bytes, open, has_parent: false, sent, wrote };
+        let mut replay = Replay { client: self, bytes, sent: Sent::default(), wrote };
         let closed = drive(&mut PageSession::new(None), &mut replay)?;
         let sent = replay.sent;
         if !closed {
@@ -261,6 +284,11 @@ impl Client {
     /// [`PagesError::Refused`] if the server could not store everything, and other [`PagesError`]s
     /// if the connection fails.
     pub fn close(mut self) -> Result<(), PagesError> {
+        self.end()
+    }
+
+    /// Does what [`close`](Self::close) does. Nothing may follow.
+    pub(super) fn end(&mut self) -> Result<(), PagesError> {
         self.put(Header { command: Command::Close, flags: 0, pages: 0, address: 0, id: 0 })?;
         let mut answer = [0; 4];
         self.get(&mut answer)?;
@@ -287,9 +315,6 @@ struct Replay<'a, W> {
     client: &'a mut Client,
     /// The rest of the session's bytes.
     bytes: &'a [u8],
-    open: PageObject,
-    /// Tells that the server's parent set has the open object.
-    has_parent: bool,
     sent: Sent,
     wrote: W,
 }
@@ -315,7 +340,7 @@ impl<W: FnMut(usize)> PageReceiver for Replay<'_, W> {
     }
 
     fn open(&mut self, object: PageObject) -> Result<(), PagesError> {
-        (self.open, self.has_parent) = (object, self.client.begin(object)?);
+        self.client.begin(object)?;
         self.sent.objects += 1;
         Ok(())
     }
@@ -327,11 +352,7 @@ impl<W: FnMut(usize)> PageReceiver for Replay<'_, W> {
         pages: u64,
         flags: u16,
     ) -> Result<(), PagesError> {
-        if flags == PARENT && !self.has_parent {
-            return Err(PagesError::Hole { object: self.open.file_name(), address });
-        }
-        let (command, id) = (Command::AddF, object_id(self.open));
-        self.client.put(Header { command, flags, pages, address, id })?;
+        self.client.run(address, pages, flags)?;
         match session.payload() {
             0 => self.sent.holes += pages,
             _ => self.sent.pages += pages,
@@ -341,7 +362,7 @@ impl<W: FnMut(usize)> PageReceiver for Replay<'_, W> {
 
     fn payload(&mut self, bytes: usize) -> Result<(), PagesError> {
         let pages = self.bytes.get(..bytes).unwrap_or_default();
-        self.client.socket.write_all(pages).map_err(PagesError::socket("send pages"))?;
+        self.client.bytes(pages)?;
         (self.wrote)(bytes);
         Ok(())
     }

@@ -100,6 +100,52 @@ pub enum PagesError {
     /// An image cannot be read.
     #[error(transparent)]
     Image(#[from] criu_images::Error),
+    /// The memory of a task cannot be read from the process that holds it.
+    #[error("the memory of task {pid} at {address:#x} cannot be read from its holder: {source}")]
+    Holder {
+        /// The pid of the task, in its own pid namespace.
+        pid: u32,
+        /// The first address.
+        address: u64,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The process that holds the memory of a task has other pages than at the dump.
+    #[error(
+        "the holder of task {pid} has {found} pages from {start:#x} to {end:#x}, and had {wanted}"
+    )]
+    Changed {
+        /// The pid of the task, in its own pid namespace.
+        pid: u32,
+        /// The first address.
+        start: u64,
+        /// The address after the last byte.
+        end: u64,
+        /// The number of pages that were found.
+        found: u64,
+        /// The number of pages at the dump.
+        wanted: u64,
+    },
+    /// The mappings of a task in its images are not in order.
+    #[error("the mappings of task {pid} do not ascend at {start:#x} to {end:#x}")]
+    Mappings {
+        /// The pid of the task, in its own pid namespace.
+        pid: u32,
+        /// The first address.
+        start: u64,
+        /// The address after the last byte.
+        end: u64,
+    },
+    /// The images have another page than was to be saved, or do not have the page.
+    #[error("{object} differs from the memory at {address:#x}: {what}")]
+    Differs {
+        /// The name of the pagemap.
+        object: String,
+        /// The first address.
+        address: u64,
+        /// The difference.
+        what: &'static str,
+    },
     /// The session, or the next message of the peer, takes longer than the server's limits allow.
     #[error("{0} takes longer than allowed")]
     TimedOut(&'static str),

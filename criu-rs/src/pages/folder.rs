@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 
 use super::error::PagesError;
+use crate::sys::random;
 
 /// A directory that receives files. It is opened once: later files are made in this directory even
 /// if its path comes to lead elsewhere. No link in it is followed, except the one to the parent.
@@ -126,6 +127,26 @@ impl Folder {
         }
         let why = "the file has been replaced by another";
         Err(io::Error::new(io::ErrorKind::NotFound, why))
+    }
+
+    /// Makes a file without a name, to be written and read. Returns its path for errors, too.
+    pub(super) fn unnamed(&self) -> Result<(File, PathBuf), PagesError> {
+        let (path, mode) = (self.path(), Mode::S_IRUSR | Mode::S_IWUSR);
+        let how = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let made = match openat(&self.directory, ".", how | OFlag::O_TMPFILE, mode) {
+            // File systems without such files.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => {
+                let mut number = [0; 8];
+                random::fill(&mut number).map_err(PagesError::file(path))?;
+                let name = format!(".tape.{:016x}", u64::from_ne_bytes(number));
+                let how = how | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+                let made = openat(&self.directory, &*name, how, mode);
+                made.inspect(|_| self.remove(&name))
+            }
+            made => made,
+        };
+        let failed = |error: Errno| PagesError::file(path)(error.into());
+        Ok((made.map_err(failed)?.into(), path.to_owned()))
     }
 
     fn open_file(&self, name: &str, how: OFlag) -> io::Result<File> {

@@ -11,7 +11,7 @@ use crate::host::socket_owner::{SocketOwners, Users};
 /// The check of which user of this machine is at the other end of a TCP connection: this process's
 /// user and root pass, as they do at a page server on a loopback address.
 ///
-/// It is for servers of other protocols. A [`Server`](super::Server) has the check built in.
+/// Servers of other protocols use this value. A [`Server`](super::Server) has the check built in.
 #[derive(Debug)]
 pub struct LocalUsers {
     own: u32,
@@ -20,10 +20,10 @@ pub struct LocalUsers {
 }
 
 impl LocalUsers {
-    /// The check for a listening socket in the network namespace of this thread.
+    /// Makes the check for a listening socket in the network namespace of this thread.
     ///
     /// # Errors
-    /// The kernel does not tell the owners of TCP sockets, or the socket is of another network
+    /// If the kernel does not tell the owners of TCP sockets, or the socket is of another network
     /// namespace.
     pub fn of(listener: &TcpListener) -> io::Result<Self> {
         let owners = SocketOwners::open()?;

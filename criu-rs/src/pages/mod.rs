@@ -25,6 +25,8 @@
 mod budget;
 mod capture;
 mod client;
+#[cfg(feature = "instant")]
+pub(crate) mod compare;
 mod deadline;
 mod dial;
 mod drive;
@@ -32,29 +34,43 @@ mod error;
 mod folder;
 mod front;
 mod gate;
+#[cfg(feature = "instant")]
+pub(crate) mod held;
 mod limits;
 mod listener;
 mod listening;
 mod local_users;
+#[cfg(feature = "instant")]
+pub(crate) mod merge;
 mod metrics;
+#[cfg(all(test, feature = "instant"))]
+mod model;
 mod notice;
 mod page_size;
 mod patience;
 mod peer;
+#[cfg(feature = "instant")]
+mod pieces;
 mod pipe;
 mod pool;
 pub mod proto;
 mod provider;
 mod receive;
 mod reception;
+#[cfg(feature = "instant")]
+pub(crate) mod recording;
 mod relay;
 mod report;
 mod serve;
 mod server;
 mod session;
 mod shortage;
+#[cfg(feature = "instant")]
+pub(crate) mod sink;
 mod socket;
 mod store;
+#[cfg(feature = "instant")]
+pub(crate) mod tape;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]

@@ -17,7 +17,10 @@ use crate::operation::{Dump, Dumped};
 use crate::undo::{Frozen, frozen_above};
 use crate::value::{Cancel, InvalidValue, Pid};
 
-type Container<'a> = gate::Container<'a, Dump<'a>>;
+pub(super) type Container<'a> = gate::Container<'a, Dump<'a>>;
+
+/// The outcomes of operations, by the names of their containers.
+type Outcomes<O> = Vec<(String, <O as Operation>::Outcome)>;
 
 /// Containers to be dumped as one, such as those of a Kubernetes pod.
 ///
@@ -116,11 +119,26 @@ impl<'a> Pod<'a> {
     /// See [`PodError`]. Except after [`PodError::Torn`], all containers run on, their freezers are
     /// as they were, and no image of this run is left.
     pub fn dump(self, criu: &Criu, hooks: &mut dyn PodHooks) -> Result<PodDumped, PodError> {
+        let (containers, frozen) = self.run(criu, hooks, Ok)?;
+        Ok(PodDumped { containers, frozen })
+    }
+
+    /// Freezes the containers, runs the operations that `make` makes of their dumps, and lets the
+    /// containers go. Returns the outcomes, and the time for which all stood still.
+    pub(super) fn run<O: Operation + 'a>(
+        self,
+        criu: &Criu,
+        hooks: &mut dyn PodHooks,
+        make: impl FnOnce(Vec<Container<'a>>) -> Result<Vec<gate::Container<'a, O>>, PodError>,
+    ) -> Result<(Outcomes<O>, Duration), PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
         if matches!(criu.program(), Ok(Some(_))) {
-            self.refuse_nested()?;
+            self.refuse_trees()?;
         }
+        let dumps: Vec<(String, Dump<'a>)> =
+            self.containers.iter().map(|c| (c.name.clone(), c.operation.clone())).collect();
+        let operations = make(self.containers)?;
         let since = Instant::now();
         let above = self.cgroup.as_deref().map(freeze).transpose()?;
         let held: Vec<Frozen> = cgroups.iter().map(freeze).collect::<Result<_, _>>()?;
@@ -136,19 +154,13 @@ impl<'a> Pod<'a> {
             return Err(PodError::Freeze { cgroup: above.into(), source });
         }
         hooks.frozen().map_err(PodError::Hook)?;
-        let is_killed: Vec<bool> =
-            self.containers.iter().map(|c| !c.operation.leaves_tasks()).collect();
-        let roots: Vec<Pid> = self.containers.iter().map(|c| c.operation.pid()).collect();
+        let is_killed: Vec<bool> = dumps.iter().map(|(_, dump)| !dump.leaves_tasks()).collect();
+        let roots: Vec<Pid> = dumps.iter().map(|(_, dump)| dump.pid()).collect();
         // Their images are to say what was before this pod was frozen.
-        let thawed: Vec<(String, Dump<'_>)> = self
-            .containers
-            .iter()
-            .zip(&held)
-            .filter(|(_, held)| !held.was_frozen())
-            .map(|(container, _)| (container.name.clone(), container.operation.clone()))
-            .collect();
+        let thawed = dumps.into_iter().zip(&held).filter(|(_, held)| !held.was_frozen());
+        let thawed: Vec<(String, Dump<'_>)> = thawed.map(|(container, _)| container).collect();
         let mut unwritten = None;
-        let ended = gate::run(self.containers, criu, || {
+        let ended = gate::run(operations, criu, || {
             for (name, dump) in thawed {
                 if let Err(source) = freezer::forget(&dump) {
                     let why = source.to_string();
@@ -170,14 +182,14 @@ impl<'a> Pod<'a> {
         let frozen = since.elapsed();
         match unwritten {
             Some(error) => Err(error),
-            None => ended.conclude().map(|containers| PodDumped { containers, frozen }),
+            None => ended.conclude().map(|containers| (containers, frozen)),
         }
     }
 
-    /// Refuses containers that no restore could bring back, before anything is frozen.
-    fn refuse_nested(&self) -> Result<(), PodError> {
+    /// Refuses containers that are not to be dumped, before anything is frozen.
+    fn refuse_trees(&self) -> Result<(), PodError> {
         self.containers.iter().try_for_each(|Container { name, operation: dump, .. }| {
-            dump.refuse_nested(Pid::this())
+            dump.refuse_tree(Pid::this())
                 .map_err(|error| PodError::Container { name: name.clone(), source: error.into() })
         })
     }

@@ -181,7 +181,7 @@ fn terminals_of(task: &Task) -> Option<u64> {
 /// The ends that processes outside the tree have, of those that the tree lacks.
 #[derive(Default)]
 struct Outside {
-    /// By device and inode.
+    /// The holders of the other end of each pipe, by device and inode.
     pipes: HashMap<(u64, u64), Vec<Holder>>,
     /// A holder of the slave of each terminal, by the terminal's number and the device of its
     /// devpts: each container has one of its own, and counts from 0.

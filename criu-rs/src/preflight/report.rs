@@ -13,9 +13,9 @@ use crate::diagnosis::Cause;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Freeze {
-    /// On a fast machine with the images in memory.
+    /// The time on a fast machine with the images in memory.
     pub shortest: Duration,
-    /// On a slow machine, or with a disk that has to keep up.
+    /// The time on a slow machine, or with a disk that has to keep up.
     pub longest: Duration,
 }
 

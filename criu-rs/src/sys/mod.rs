@@ -1,18 +1,28 @@
 //! System calls: with `transport/libcriu`, the only code of this crate that uses `unsafe`.
 
 pub(crate) mod fd;
-#[cfg(feature = "lazy")]
+#[cfg(any(feature = "instant", feature = "lazy"))]
 pub(crate) mod guard;
+pub(crate) mod holders;
+#[cfg(any(feature = "instant", feature = "lazy"))]
+mod list;
 pub(crate) mod mounts;
+#[cfg(feature = "instant")]
+pub(crate) mod pagemap;
+pub(crate) mod proc;
 pub(crate) mod ptrace;
 pub(crate) mod random;
+mod raw;
 #[cfg(feature = "pages")]
 pub(crate) mod scheduling;
 pub(crate) mod seqpacket;
+#[cfg(feature = "instant")]
+pub(crate) mod shared;
 pub(crate) mod spawn;
 #[cfg(feature = "lazy")]
 pub(crate) mod stream;
 pub(crate) mod table;
+mod text;
 #[cfg(feature = "lazy")]
 pub(crate) mod turn;
 #[cfg(feature = "lazy")]

@@ -54,7 +54,7 @@ pub(crate) fn send_with(
 }
 
 /// Sends one packet with descriptors, without waiting: `EAGAIN` if the peer does not receive.
-#[cfg(feature = "lazy")]
+#[cfg(any(feature = "instant", feature = "lazy"))]
 pub(crate) fn send_now(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     send_as(socket, packet, fds, MsgFlags::MSG_DONTWAIT)
 }

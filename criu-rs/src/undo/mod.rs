@@ -3,6 +3,8 @@
 mod cgroup_yard;
 mod connections;
 mod freezer;
+#[cfg(feature = "instant")]
+mod holders;
 mod images_dir;
 mod life;
 mod private;
@@ -12,6 +14,8 @@ mod strays;
 pub(crate) use cgroup_yard::CgroupYard;
 pub(crate) use connections::Connections;
 pub(crate) use freezer::{Freezer, Frozen, frozen_above};
+#[cfg(feature = "instant")]
+pub(crate) use holders::{Unreaped, clear_orphans, end};
 pub(crate) use images_dir::{ImagesDir, PARENT};
 pub(crate) use life::Life;
 pub(crate) use staging::Staging;

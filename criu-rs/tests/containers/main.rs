@@ -12,6 +12,8 @@ mod baseline;
 #[allow(dead_code, reason = "its main function is not called here")]
 mod example;
 mod hostile;
+#[cfg(feature = "instant")]
+mod instant;
 mod killed;
 mod labels;
 mod lazy;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         oci::TESTS,
         mounts::TESTS,
         hostile::TESTS,
+        #[cfg(feature = "instant")]
+        instant::TESTS,
         aftermath::TESTS,
         killed::TESTS,
         labels::of_guest(),

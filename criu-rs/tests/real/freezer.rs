@@ -17,7 +17,7 @@ pub struct Hierarchy {
     thawed: &'static str,
 }
 
-/// Those of this machine: of version 1, version 2, or both.
+/// Lists the hierarchies of this machine: of version 1, version 2, or both.
 pub fn hierarchies() -> Vec<Hierarchy> {
     let first = Hierarchy {
         root: "/sys/fs/cgroup/freezer".into(),

@@ -34,17 +34,17 @@ pub fn environment(criu: &Path) -> Option<(&'static str, PathBuf)> {
     is_used().then(|| ("LD_LIBRARY_PATH", suite.join("link")))
 }
 
-/// Of which libcriu something is true.
+/// The versions of libcriu for which something is true.
 #[derive(PartialEq)]
 enum When {
     Always,
-    /// Before 4.3.
+    /// Versions before 4.3.
     Old,
-    /// Before 4.3, and in a linked program: only functions of 4.1 are linked.
+    /// Versions before 4.3, and a linked program: only functions of 4.1 are linked.
     New,
     /// Where the program is linked with 4.3.
     Linked,
-    /// From 4.3 on.
+    /// Versions from 4.3 on.
     Newest,
 }
 

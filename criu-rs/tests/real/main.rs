@@ -23,6 +23,10 @@ mod copies;
 mod decoys;
 mod descriptors;
 mod hooks;
+#[cfg(feature = "instant")]
+mod instant;
+#[cfg(feature = "instant")]
+mod instant_pages;
 mod labels;
 mod lazy_sources;
 mod namespaces;
@@ -70,6 +74,10 @@ fn all() -> Vec<(&'static str, TestFn)> {
         decoys::TESTS,
         descriptors::TESTS,
         hooks::TESTS,
+        #[cfg(feature = "instant")]
+        instant::TESTS,
+        #[cfg(feature = "instant")]
+        instant_pages::TESTS,
         labels::TESTS,
         lazy::TESTS,
         lazy_sources::TESTS,
@@ -120,9 +128,12 @@ fn run_all() -> ExitCode {
 /// tests too: so tests that make cgroups run alone.
 fn cgroups(name: &str) -> impl Sized {
     static LOCK: RwLock<()> = RwLock::new(());
-    let with_freezer =
-        ["a_freezer_is_thawed_after_a_dump_is_ended", "preflight_foresees_a_missing_hierarchy"];
-    if pod::TESTS.iter().any(|test| test.0 == name) || with_freezer.contains(&name) {
+    let with_cgroups = [
+        "a_freezer_is_thawed_after_a_dump_is_ended",
+        "an_instant_capture_with_a_memory_limit_holds_what_fits",
+        "preflight_foresees_a_missing_hierarchy",
+    ];
+    if pod::TESTS.iter().any(|test| test.0 == name) || with_cgroups.contains(&name) {
         (Some(LOCK.write().unwrap()), None)
     } else {
         (None, Some(LOCK.read().unwrap()))

@@ -101,7 +101,7 @@ fn held(pid: Pid, lock: NetworkLock) -> Vec<String> {
     parts.filter(|part| mark.iter().any(|mark| part.contains(mark))).map(str::to_owned).collect()
 }
 
-/// Those that keep packets of a connection away.
+/// Lists the rules that keep packets of a connection away.
 fn held_of(peer: &TcpStream, lock: NetworkLock) -> Vec<String> {
     let port = peer.local_addr().unwrap().port();
     let is_of = [format!("port {port} "), format!(". {port}")];

@@ -250,7 +250,7 @@ fn held(lab: &Lab) {
     target.goes_on();
 }
 
-/// To ours and to CRIU's.
+/// Hands a capture on to our page server and to CRIU's.
 fn hand_on(lab: &Lab) {
     let layout = Layout::of(lab.version);
     let mut target = lab.start(&["memory", "24"]);
@@ -310,7 +310,8 @@ fn hand_on_in_vain(lab: &Lab) {
     }
 }
 
-/// With room for all and for a part, and three dumps at once for one pool.
+/// Captures into a pool with room for all pages, into one with room for a part, and three dumps at
+/// once into one pool.
 fn pooled(lab: &Lab) {
     for (n, pool) in [64usize << 20, 4 << 20].into_iter().enumerate() {
         let images: Vec<_> = (0..3).map(|m| lab.dir(&format!("images-{n}-{m}"))).collect();
@@ -402,7 +403,7 @@ fn full(lab: &Lab) {
     target.goes_on();
 }
 
-/// To CRIU's page server; and to one that ends in the middle.
+/// Relays to CRIU's page server, and to a server that ends in the middle.
 fn relay(lab: &Lab) {
     let images = lab.dir("images");
     let server = PageServer::new(&images, anywhere()).spawn(&lab.criu).unwrap();

@@ -21,6 +21,10 @@ use crate::service::Service;
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_pod_is_saved_at_one_moment", one_moment),
     ("what_is_saved_one_by_one_is_not_of_one_moment", one_by_one),
+    #[cfg(feature = "instant")]
+    ("an_instant_pod_is_saved_at_one_moment", instant),
+    #[cfg(feature = "instant")]
+    ("an_instant_pod_whose_pages_cannot_be_written_leaves_nothing", instant_all_or_none),
     ("a_pod_with_a_container_that_cannot_be_saved_runs_on", all_or_none),
     ("a_pod_is_restored_into_another_sandbox", another_sandbox),
     ("containers_of_a_shared_pid_namespace_enter_another", shared_pids),
@@ -164,6 +168,87 @@ fn one_moment(lab: &Lab) {
             }
         }
     }
+}
+
+/// All holders are made before a container goes on, and the memory is read afterwards.
+#[cfg(feature = "instant")]
+fn instant(lab: &Lab) {
+    use criu_rs::instant::Way;
+
+    for hierarchy in hierarchies() {
+        let mut pair = Pair::start(lab, &hierarchy);
+        let mut round = 0;
+        for above in [true, false, true, false] {
+            round += 1;
+            let mut pod = pair.pod(AfterDump::LeaveRunning);
+            if above {
+                pod = pod.freeze_cgroup(&pair.cgroup.path);
+            }
+            let capture = pod.instant(&lab.criu, &crate::instant::all(), &mut ()).unwrap();
+            for (container, (name, of_it)) in pair.containers.iter().zip(&capture.containers) {
+                let pid = container.target.pid;
+                let task = of_it.tasks.iter().find(|task| task.pid == pid).unwrap();
+                println!("{} {name}: {}", hierarchy.state, task.way);
+                assert!(matches!(task.way, Way::Held { pages: 1.., .. }), "{name}: {}", task.way);
+            }
+            pair.goes_on();
+            let read = capture.wait().unwrap();
+            assert_eq!(read.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), NAMES);
+            assert!(read.iter().all(|(_, read)| read.unreaped.is_empty()), "{read:?}");
+            pair.goes_on();
+            assert!(pair.cgroup.is_thawed());
+            let [a, b] = pair.saved()[..] else { panic!() };
+            assert!(a[0] > 1 && b[0] > 1, "{a:?} {b:?}");
+            assert!(b[1] <= a[0] && a[1] <= b[0], "round {round}: {a:?} {b:?}");
+            if round < 4 {
+                for images in &pair.images {
+                    fs::remove_dir_all(images).unwrap();
+                    fs::create_dir(images).unwrap();
+                }
+            }
+        }
+        restored_in_a_new_sandbox(lab, &mut pair, &hierarchy);
+    }
+}
+
+/// Ends the containers, and restores them from their images.
+#[cfg(feature = "instant")]
+fn restored_in_a_new_sandbox(lab: &Lab, pair: &mut Pair, hierarchy: &Hierarchy) {
+    for container in &mut pair.containers {
+        container.target.end();
+    }
+    let counts = pair.saved().into_iter().map(|[own, _]| own).collect::<Vec<_>>();
+    let holder = lab.start(&["sandbox", "new"]);
+    let sandbox = Sandbox::of_process(holder.pid).unwrap();
+    let shared = lab.dir.join(format!("shared-{}", hierarchy.state));
+    for (container, images) in pair.containers.iter_mut().zip(&pair.images) {
+        let restore =
+            Restore::new(images).root(&container.root).external(External::mount("shared", &shared));
+        let restored = sandbox.join(restore).run(&lab.criu).unwrap();
+        container.target.restored_as(restored.pid);
+    }
+    pair.goes_on();
+    assert!(pair.counts().iter().zip(counts).all(|(now, then)| *now > then));
+}
+
+/// The disk of one container is full when the pages go there: after all have gone on.
+#[cfg(feature = "instant")]
+fn instant_all_or_none(lab: &Lab) {
+    let pair = Pair::start(lab, &hierarchies()[0]);
+    let small = &pair.images[1];
+    let mount = ["-t", "tmpfs", "-o", "size=600k", "images"];
+    let mounted = std::process::Command::new("mount").args(mount).arg(small).status().unwrap();
+    assert!(mounted.success());
+    let pod = pair.pod(AfterDump::LeaveRunning);
+    let capture = pod.instant(&lab.criu, &crate::instant::all(), &mut ());
+    let error = capture.and_then(|capture| capture.wait().map(drop)).unwrap_err();
+    pair.has_no_images();
+    assert!(std::process::Command::new("umount").arg(small).status().unwrap().success());
+    let PodError::Container { name, source } = error else { panic!("{error}") };
+    assert_eq!(name, "b");
+    assert!(source.to_string().contains("No space left on device"), "{source}");
+    pair.goes_on();
+    assert!(pair.cgroup.is_thawed());
 }
 
 /// The counterpart that shows that the test above can fail.

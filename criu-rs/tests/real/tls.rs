@@ -22,12 +22,13 @@ pub const TESTS: &[(&str, TestFn)] = &[
 
 const HERE: &str = "127.0.0.1";
 
-/// With names, and with a common name alone, which CRIU's library takes.
 /// The files of one end, as this crate takes them.
 fn tls_of(signed: Signed) -> Tls {
     Tls::new().ca(signed.ca).certificate(signed.certificate).key(signed.key)
 }
 
+/// Receives with names in the certificate, and with a common name alone, which CRIU's library
+/// takes.
 fn receive(lab: &Lab) {
     let ca = Authority::new(&lab.dir("ca"));
     let common = Wanted { common: "localhost", ..Wanted::default() };

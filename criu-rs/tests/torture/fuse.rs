@@ -16,7 +16,7 @@ use fuser::{
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Failure {
-    /// Not at all.
+    /// No failure.
     None,
     /// `EIO` once so many bytes have been written.
     Io(u64),

@@ -273,8 +273,8 @@ impl Hall {
         Some(Device::Fuse(Mounted::at(images), failure))
     }
 
-    /// Has a driver do it and puts the fault in; what the driver said, and whether the fault came
-    /// in time.
+    /// Has a driver run the operation, and puts the fault in. Returns what the driver said, and
+    /// `true` if the fault came in time.
     fn operate(&mut self, operation: &str, fault: &str, images: &Path) -> (Option<String>, bool) {
         let longest = self.times.get(operation).copied().unwrap_or(0);
         let delay = self.below(longest);

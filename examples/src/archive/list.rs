@@ -68,7 +68,7 @@ struct Listing {
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<Proof>,
-    /// In the order of their paths, each folder before its members.
+    /// The members in the order of their paths, each folder before its members.
     members: Vec<Row>,
 }
 

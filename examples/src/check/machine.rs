@@ -1,12 +1,27 @@
 //! Facts about this machine that CRIU does not test.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use criu_rs::instant::{InstantError, find_plugin};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use procfs::process::all_processes;
 use procfs::sys::kernel::Version as Kernel;
 use serde_json::{Value, json};
+
+use crate::hints;
+
+/// A reason why no instant dump is possible here.
+#[derive(Debug)]
+pub(super) enum NoInstant {
+    /// The processor's architecture.
+    Architecture,
+    /// The kernel is older than Linux 6.7, and does not tell which pages a process has.
+    Kernel,
+    /// There is no plugin, or it cannot be used.
+    Plugin(InstantError),
+}
 
 /// Facts about this machine.
 pub(super) struct Machine {
@@ -21,6 +36,8 @@ pub(super) struct Machine {
     pub(super) has_userfaultfd: bool,
     /// Tells if CRIU keeps what it finds out about the kernel.
     pub(super) run_is_tmpfs: bool,
+    /// The plugin of instant dumps, or the reason why there are none.
+    pub(super) instant: Result<PathBuf, NoInstant>,
     /// Yama's limit on who may trace whom, if Yama is active.
     pub(super) ptrace_scope: Option<u8>,
     /// The number of ended processes that process 1 has not waited for.
@@ -30,10 +47,12 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn look() -> Self {
         let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let version = Kernel::current().ok();
         let release = line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into());
         Self {
             kernel: format!("Linux {release} {}", std::env::consts::ARCH),
-            version: Kernel::current().ok(),
+            instant: instant(version.as_ref()),
+            version,
             lsms: lsms(),
             iptables: find("iptables-restore"),
             nft: find("nft"),
@@ -51,6 +70,13 @@ impl Machine {
     pub(super) fn report(&self, row: &mut dyn FnMut(&str, String)) {
         let yes = |there: bool| if there { "yes" } else { "no" };
         row("userfaultfd", yes(self.has_userfaultfd).into());
+        row(
+            "instant dumps",
+            match &self.instant {
+                Ok(plugin) => format!("yes, with {}", plugin.display()),
+                Err(why) => format!("no: {why}"),
+            },
+        );
         row(
             "network lock",
             format!("iptables {}, nft {}", yes(self.iptables.is_some()), yes(self.nft.is_some())),
@@ -78,11 +104,49 @@ impl Machine {
             "security_modules": self.lsms,
             "iptables": self.iptables.as_ref().map(|path| path.to_string_lossy()),
             "nft": self.nft.as_ref().map(|path| path.to_string_lossy()),
+            "instant": {
+                "plugin": self.instant.as_ref().ok().map(|path| path.to_string_lossy()),
+                "why_not": self.instant.as_ref().err().map(ToString::to_string),
+            },
             "userfaultfd": self.has_userfaultfd,
             "run_is_tmpfs": self.run_is_tmpfs,
             "ptrace_scope": self.ptrace_scope,
             "zombies_of_init": self.zombies_of_init,
         })
+    }
+}
+
+/// Looks for the plugin of instant dumps, and at what it needs.
+fn instant(version: Option<&Kernel>) -> Result<PathBuf, NoInstant> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Err(NoInstant::Architecture);
+    }
+    if version.is_some_and(|version| *version < Kernel::new(6, 7, 0)) {
+        return Err(NoInstant::Kernel);
+    }
+    find_plugin(None).map_err(NoInstant::Plugin)
+}
+
+impl NoInstant {
+    /// Returns the advice.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Plugin(error) => hints::instant::of(error).unwrap_or(CAPTURE),
+            _ => CAPTURE,
+        }
+    }
+}
+
+/// The advice if an instant dump cannot be had.
+const CAPTURE: &str = "dump without it, or with --capture";
+
+impl fmt::Display for NoInstant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Architecture => f.write_str("they need a processor of x86-64"),
+            Self::Kernel => f.write_str("they need Linux 6.7"),
+            Self::Plugin(error) => error.fmt(f),
+        }
     }
 }
 

@@ -61,6 +61,10 @@ impl Problem {
             };
             add("--lazy-pages", why.into(), "dump and restore without it");
         }
+        if let Err(why) = &machine.instant {
+            let hint = why.hint();
+            add("--instant", why.to_string(), hint);
+        }
         if features.mem_compression == Some(false) {
             add("--compress", "this CRIU was built without LZ4".into(), "dump without it");
         }

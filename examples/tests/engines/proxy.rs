@@ -152,7 +152,7 @@ fn unchanged(direct: &mut Outside, proxied: &mut Outside, of: (&str, &str), imag
     assert_eq!(codes.each_ref().map(Outcome::code), ["UNIMPLEMENTED", "INVALID_ARGUMENT"]);
 }
 
-/// The same call of both clients, with the same outcome to the byte.
+/// Makes a call with both clients. Their outcomes must be equal, byte for byte.
 ///
 /// containerd writes lists and maps in an order that changes. So the calls are repeated until both
 /// have the same order.

@@ -22,6 +22,7 @@ mod dump;
 mod foreign;
 mod inspect;
 mod inspected;
+mod instant;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -68,6 +69,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         foreign::TESTS,
         inspect::TESTS,
         inspected::TESTS,
+        instant::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,

@@ -205,7 +205,7 @@ fn page_server(lab: &Lab) {
     }
 }
 
-/// By CRIU, by a relay, and by a relay without a certificate.
+/// Sends pages by CRIU, by a relay, and by a relay without a certificate.
 fn page_server_tls(lab: &Lab) {
     let (images, ca) = (lab.dir("img"), lab.path("ca"));
     let authority = criu_lab::certs::Authority::new(Path::new(&ca));

@@ -20,7 +20,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 /// A pseudo terminal, and what has been written to it.
-struct Terminal {
+pub struct Terminal {
     master: File,
     /// Absent once it is closed.
     slave: Option<OwnedFd>,
@@ -29,7 +29,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new() -> Self {
+    pub fn new() -> Self {
         use nix::fcntl::{FcntlArg, FdFlag, fcntl};
         let pty = nix::pty::openpty(None, None).unwrap();
         for fd in [&pty.master, &pty.slave] {
@@ -47,12 +47,12 @@ impl Terminal {
         Self { master, slave: Some(pty.slave), seen, reader }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
     }
 
     /// Starts a command as the leader of a session whose terminal this is.
-    fn start(&self, command: &Command) -> Child {
+    pub fn start(&self, command: &Command) -> Child {
         let mut leader = Command::new("setsid");
         leader.arg("--ctty").arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {

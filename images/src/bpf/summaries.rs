@@ -13,7 +13,7 @@ use crate::error::Result;
 /// budget.
 #[derive(Debug)]
 pub(crate) struct Summaries {
-    /// By the place in `seccomp.img`.
+    /// The summaries, by the place of their filter in `seccomp.img`.
     known: HashMap<(Architecture, u32), Arc<Summary>>,
     programs: HashMap<(Architecture, Vec<u8>), Arc<Summary>>,
     budget: Budget,

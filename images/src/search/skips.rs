@@ -4,8 +4,8 @@ use regex_automata::nfa::thompson::{Config, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::syntax;
 
-/// For each of the first bytes of a match: the bytes that it can be. Where a byte is none of these,
-/// no match covers it with its first bytes, so several places are passed over at once.
+/// The values that each of the first bytes of a match can have. A place whose byte has another
+/// value is not among the first bytes of a match, so several places are passed over at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Skips {
     at: Vec<Bytes>,

@@ -45,12 +45,23 @@ impl Area {
         Self::map(bytes, libc::MAP_SHARED, file.as_raw_fd())
     }
 
+    /// Memory of other flags than the above, of a file or of its own. Returns `None` if the kernel
+    /// has no such memory.
+    pub(crate) fn flagged(bytes: usize, flags: i32, file: Option<&File>) -> Option<Self> {
+        let (fd, kind) = file.map_or((-1, libc::MAP_ANONYMOUS), |file| (file.as_raw_fd(), 0));
+        Self::try_map(bytes, flags | kind, fd)
+    }
+
     fn map(bytes: usize, flags: i32, fd: i32) -> Self {
+        let area = Self::try_map(bytes, flags, fd);
+        area.unwrap_or_else(|| panic!("mmap of {bytes} bytes: {}", Errno::last()))
+    }
+
+    fn try_map(bytes: usize, flags: i32, fd: i32) -> Option<Self> {
         let wish = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the kernel chooses a free address, so no memory of this process is replaced.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, wish, flags, fd, 0) };
-        assert!(start != libc::MAP_FAILED, "mmap of {bytes} bytes: {}", Errno::last());
-        Self { start: NonNull::new(start).unwrap(), bytes }
+        (start != libc::MAP_FAILED).then(|| Self { start: NonNull::new(start).unwrap(), bytes })
     }
 
     /// Returns the number of pages.
@@ -94,10 +105,36 @@ impl Area {
     }
 
     fn advise(&self, first: usize, pages: usize, advice: i32) {
+        let taken = self.may_advise(first, pages, advice);
+        assert!(taken || advice != libc::MADV_DONTNEED, "madvise: {}", Errno::last());
+    }
+
+    /// Gives the kernel advice about a part. Returns false if the kernel does not take it.
+    pub(crate) fn may_advise(&self, first: usize, pages: usize, advice: i32) -> bool {
         let (start, bytes) = self.part(first, pages);
         // SAFETY: the part lies in this mapping, which is reached through atomic words only.
-        let result = unsafe { libc::madvise(start, bytes, advice) };
-        assert!(result == 0 || advice != libc::MADV_DONTNEED, "madvise: {}", Errno::last());
+        (unsafe { libc::madvise(start, bytes, advice) }) == 0
+    }
+
+    /// Gives the whole mapping other rights. Nobody may use it in a way that it then forbids.
+    pub(crate) fn protect(&self, rights: i32) {
+        // SAFETY: the mapping is this value's own.
+        let result = unsafe { libc::mprotect(self.start.as_ptr(), self.bytes, rights) };
+        assert!(result == 0, "mprotect: {}", Errno::last());
+    }
+
+    /// Keeps the whole mapping in memory.
+    pub(crate) fn lock(&self) {
+        // SAFETY: mlock takes an address of this mapping and changes no content.
+        let result = unsafe { libc::mlock(self.start.as_ptr(), self.bytes) };
+        assert!(result == 0, "mlock: {}", Errno::last());
+    }
+
+    /// Unmaps it.
+    pub(crate) fn unmap(self) {
+        // SAFETY: the mapping is this value's own, which nobody has any more.
+        let result = unsafe { libc::munmap(self.start.as_ptr(), self.bytes) };
+        assert!(result == 0, "munmap: {}", Errno::last());
     }
 
     /// Unmaps pages, and maps new ones of zeros in their place. No other thread may map memory

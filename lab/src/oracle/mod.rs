@@ -8,11 +8,11 @@
 //! The process is told what to do through a file that it has mapped ([`Remote`]), so that a
 //! restored process finds its task with its first instruction.
 
-mod memory;
+pub(crate) mod memory;
 mod pages;
 mod record;
 mod remote;
-mod storm;
+pub(crate) mod storm;
 mod touch;
 
 pub use remote::{Remote, Report, Storm, Task, Touch};

@@ -27,7 +27,7 @@ impl fmt::Display for Import {
 pub struct Graph {
     /// The package's folder, followed by the program's name if the crate is a program.
     pub name: String,
-    /// For each room the rooms that it imports, each with the first import in its files.
+    /// The rooms that each room imports, each with the first import in its files.
     rooms: BTreeMap<String, BTreeMap<String, Vec<Import>>>,
 }
 

@@ -1,11 +1,11 @@
 //! The work of a guard when the process with the missing pages is gone.
 
-use super::Fate;
-use super::child::poll_for;
-use super::raw::{self, List};
+use super::missing::Fate;
 use super::table::{Piece, Space, Table};
-use super::text::Text;
 use super::tree;
+use crate::sys::list::List;
+use crate::sys::raw::{self, poll_for};
+use crate::sys::text::Text;
 
 /// Kills the tasks, or poisons their missing pages, and says so. Returns when no task can read a
 /// missing page as zeros any more.

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-use super::raw::{self, List};
-use super::{News, RANGES};
+use super::missing::{News, RANGES};
+use crate::sys::list::List;
+use crate::sys::raw;
 
 /// The words of one message.
 pub(super) const WORDS: usize = 2 * RANGES + 4;

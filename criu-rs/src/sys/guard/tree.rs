@@ -1,8 +1,8 @@
 //! The trees of processes that a guard kills.
 
-use super::raw::{self, List};
 use super::table::Space;
-use super::text::{Text, numbers};
+use crate::sys::list::List;
+use crate::sys::{proc, raw};
 
 /// A process of a tree.
 #[derive(Clone, Copy)]
@@ -48,14 +48,16 @@ fn stop_children(parent: Member, members: &mut List<Member>) {
         return;
     }
     let mut pids = List::new();
-    add_children(parent.pid, &mut pids);
+    proc::each_child(parent.pid, |pid| {
+        pids.push(pid);
+    });
     for pid in pids.items().iter().copied() {
         if members.items().iter().any(|member| member.pid == pid) {
             continue;
         }
         let Ok(process @ 0..) = i32::try_from(raw::open_process(pid)) else { continue };
         // Numbers tell of these processes as long as neither has been reaped since.
-        let is_child = parent_of(pid) == Some(parent.pid);
+        let is_child = proc::Stat::of(pid).is_some_and(|stat| stat.parent == parent.pid);
         if is_child && raw::signal(process, 0) && raw::signal(parent.process, 0) {
             raw::signal(process, libc::SIGSTOP);
             if members.push(Member { pid, process }) {
@@ -66,67 +68,6 @@ fn stop_children(parent: Member, members: &mut List<Member>) {
         raw::close(process);
     }
     pids.free();
-}
-
-/// Returns the parent of a process, by its number.
-fn parent_of(pid: i32) -> Option<i32> {
-    let mut path = Text::new();
-    path.add(b"/proc/").number(pid).add(b"/stat\0");
-    let Ok(file @ 0..) = i32::try_from(raw::open(path.bytes(), 0)) else { return None };
-    let mut text = [0u8; 512];
-    let size = usize::try_from(raw::read(file, &mut text)).unwrap_or(0);
-    raw::close(file);
-    // Its number, its name in parentheses, its state, its parent.
-    let text = text.get(..size)?;
-    let name = text.iter().rposition(|byte| *byte == b')')?;
-    numbers(text.get(name..)?).next()
-}
-
-/// Adds the children of all threads of a process.
-fn add_children(pid: i32, pids: &mut List<i32>) {
-    let mut path = Text::new();
-    path.add(b"/proc/").number(pid).add(b"/task\0");
-    let Ok(folder @ 0..) = i32::try_from(raw::open(path.bytes(), libc::O_DIRECTORY)) else {
-        return;
-    };
-    let mut entries = [0u8; 4096];
-    loop {
-        let size = entries.len() as u64;
-        let args = [raw::number(folder), entries.as_mut_ptr().addr() as u64, size, 0, 0, 0];
-        // SAFETY: the kernel writes into the buffer, which outlives the call.
-        let size = unsafe { raw::call(libc::SYS_getdents64, args) };
-        let Ok(size @ 1..) = usize::try_from(size) else { break };
-        let mut rest = entries.get(..size).unwrap_or_default();
-        // An entry: inode (8 bytes), offset (8), its length (2), its kind (1), its name with a NUL.
-        while let Some(length) = rest.get(16..18).and_then(<[u8]>::first_chunk::<2>) {
-            let length = usize::from(u16::from_ne_bytes(*length));
-            let name = rest.get(19..length).unwrap_or_default();
-            if let Some(thread) = numbers(name).next() {
-                add_children_of(pid, thread, pids);
-            }
-            match rest.get(length..) {
-                Some(after) if length > 0 => rest = after,
-                _ => break,
-            }
-        }
-    }
-    raw::close(folder);
-}
-
-fn add_children_of(pid: i32, thread: i32, pids: &mut List<i32>) {
-    let mut path = Text::new();
-    path.add(b"/proc/").number(pid).add(b"/task/").number(thread).add(b"/children\0");
-    let Ok(file @ 0..) = i32::try_from(raw::open(path.bytes(), 0)) else { return };
-    let mut text = [0u8; 4096];
-    // The kernel ends each part behind a whole number.
-    while let Ok(size @ 1..) = usize::try_from(raw::read(file, &mut text)) {
-        for child in numbers(text.get(..size).unwrap_or_default()).filter(|child| *child > 1) {
-            if !pids.items().contains(&child) {
-                pids.push(child);
-            }
-        }
-    }
-    raw::close(file);
 }
 
 /// The most looks for processes that were forked during the last look.

@@ -36,7 +36,7 @@ pub fn from_server(hall: &Hall) {
     saved(hall, source::Kind::PageServer, false);
 }
 
-/// With a process on each processor that computes.
+/// Measures faults while a process computes on each processor.
 pub fn when_busy(hall: &Hall) {
     println!("from images:\n");
     saved(hall, source::Kind::Images, true);
@@ -63,7 +63,7 @@ fn saved(hall: &Hall, kind: source::Kind, busy: bool) {
     print(FILLING, &idle);
 }
 
-/// From a dump that holds the frozen process.
+/// Measures faults whose pages come from a dump that holds the frozen process.
 pub fn from_dump(hall: &Hall) {
     let (mut touched, mut idle) = (rows(), rows());
     for round in 0..hall.rounds {
@@ -78,7 +78,7 @@ pub fn from_dump(hall: &Hall) {
     print(FILLING, &idle);
 }
 
-/// Until 5 % of the pages are touched at random.
+/// Measures the time until 5 % of the pages have been touched at random.
 pub fn early(hall: &Hall) {
     let mut saved = hall.saved();
     let library = |settings| Side::Lazy(handler::Kind::Library(settings));

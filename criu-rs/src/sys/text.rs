@@ -1,17 +1,17 @@
 //! Texts without the heap.
 
 /// A short text without the heap.
-pub(super) struct Text {
+pub(in crate::sys) struct Text {
     bytes: [u8; 256],
     length: usize,
 }
 
 impl Text {
-    pub(super) const fn new() -> Self {
+    pub(in crate::sys) const fn new() -> Self {
         Self { bytes: [0; 256], length: 0 }
     }
 
-    pub(super) fn add(&mut self, part: &[u8]) -> &mut Self {
+    pub(in crate::sys) fn add(&mut self, part: &[u8]) -> &mut Self {
         for byte in part {
             if let Some(place) = self.bytes.get_mut(self.length) {
                 *place = *byte;
@@ -21,7 +21,7 @@ impl Text {
         self
     }
 
-    pub(super) fn number(&mut self, number: i32) -> &mut Self {
+    pub(in crate::sys) fn number(&mut self, number: i32) -> &mut Self {
         let mut digits = [0u8; 10];
         let mut rest = number.unsigned_abs();
         let mut start = digits.len();
@@ -35,19 +35,24 @@ impl Text {
         self.add(digits.get(start..).unwrap_or_default())
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::sys) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
 /// Returns the decimal numbers of a text. Other bytes separate these.
-pub(super) fn numbers(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
+pub(in crate::sys) fn numbers(text: &[u8]) -> impl Iterator<Item = i32> + '_ {
     let words = text.split(|byte| !byte.is_ascii_digit()).filter(|word| !word.is_empty());
     words.map(|word| {
         let digit =
             |value: i32, byte: &u8| value.wrapping_mul(10).wrapping_add((byte - b'0').into());
         word.iter().fold(0, digit)
     })
+}
+
+/// Returns the words of a text, which blanks separate.
+pub(in crate::sys) fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

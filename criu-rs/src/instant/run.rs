@@ -1,0 +1,298 @@
+//! Running an instant capture.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, mpsc};
+
+use criu_images::ImageSet;
+use criu_plugin::journal::{Field, State};
+
+use super::delta::Delta;
+use super::error::InstantError;
+use super::guard::Guard;
+use super::held::{Held, Holders};
+use super::library::Library;
+use super::options::InstantOptions;
+use super::orphans;
+use super::outcome::{InstantCapture, Reading, TaskCapture, Way, WhyNot};
+use super::plan::{Plan, Verdict};
+use super::read::{Agreed, Job, Sink};
+use super::shared::{self, Shared};
+use crate::criu::Criu;
+use crate::error::{Error, Result};
+use crate::hooks::Hooks;
+use crate::host::namespaces::in_user_namespace;
+use crate::host::tree;
+use crate::operation::{Captured, Dump, Dumped};
+use crate::pages::tape::Tape;
+use crate::pages::{Client, Pool};
+use crate::sys::proc_link;
+use crate::undo::ImagesDir;
+use crate::value::{InvalidValue, Pid};
+
+impl Dump<'_> {
+    /// Runs the dump with a freeze that hardly depends on the memory of the tasks. The memory is
+    /// read from forks of the tasks into the images directory, while the tasks run on: see
+    /// [`instant`](crate::instant).
+    ///
+    /// If the dump ends the tasks ([`AfterDump::Kill`](crate::AfterDump::Kill)), it runs as
+    /// [`capture`](Self::capture) does.
+    ///
+    /// # Errors
+    /// See [`Error`](crate::Error). [`Error::NotOverSocket`](crate::Error::NotOverSocket) if criu
+    /// is not started by this process. After an error the tasks run on, and no holder is left.
+    pub fn instant(
+        &self,
+        criu: &Criu,
+        options: &InstantOptions,
+        hooks: &mut dyn Hooks,
+    ) -> Result<InstantCapture> {
+        round(self, criu, options, To::Directory, hooks, None)
+    }
+
+    /// Runs the dump as [`instant`](Self::instant) does, and sends the memory to a page server. All
+    /// other images go into the images directory.
+    ///
+    /// # Errors
+    /// As [`instant`](Self::instant).
+    pub fn instant_to(
+        &self,
+        criu: &Criu,
+        options: &InstantOptions,
+        server: Client,
+        hooks: &mut dyn Hooks,
+    ) -> Result<InstantCapture> {
+        round(self, criu, options, To::Server(server), hooks, None)
+    }
+}
+
+/// The place for the pages.
+pub(super) enum To {
+    /// The images directory.
+    Directory,
+    /// A page server.
+    Server(Client),
+}
+
+/// Runs a dump with holders. A delta leaves pages to the images of an earlier round, and keeps the
+/// holders.
+pub(super) fn round(
+    dump: &Dump<'_>,
+    criu: &Criu,
+    options: &InstantOptions,
+    to: To,
+    hooks: &mut dyn Hooks,
+    delta: Option<Box<dyn Delta>>,
+) -> Result<InstantCapture> {
+    if !criu.configure(&dump.common)?.opts.leaves_tasks() {
+        return ends(dump, criu, options, to, hooks);
+    }
+    let kept = delta.as_ref().map(|delta| delta.own()).unwrap_or_default();
+    let plan = Plan::of(&[dump.pid()], options, &kept).pop().unwrap_or_default();
+    let ready = Ready::new(dump, criu, options, plan, &kept)?;
+    ready.run(hooks, to, delta, None)
+}
+
+/// An instant capture that is made ready, before anything is frozen.
+#[derive(Debug)]
+pub(crate) struct Ready<'a> {
+    dump: Dump<'a>,
+    criu: Criu,
+    plan: Plan,
+    library: Library,
+    shared: Arc<Shared>,
+    guard: Guard,
+    tape: Tape,
+    /// The images directory.
+    held: Arc<OwnedFd>,
+    /// Says whether the pages are as readable as the other images, for the user who restores them:
+    /// those of a tree in a user namespace are.
+    others_read: bool,
+    verify: bool,
+}
+
+impl<'a> Ready<'a> {
+    /// Makes captures of several trees ready, which are dumped at one time.
+    ///
+    /// # Errors
+    /// As [`Dump::instant`], with the number of the dump. Nothing was touched.
+    /// [`Error::InvalidValue`] for a dump that ends its tasks.
+    #[cfg(feature = "pod")]
+    pub(crate) fn all(
+        dumps: impl Iterator<Item = Dump<'a>>,
+        criu: &Criu,
+        options: &InstantOptions,
+    ) -> Result<Vec<Self>, (usize, Error)> {
+        let dumps: Vec<Dump<'a>> = dumps.collect();
+        let roots: Vec<Pid> = dumps.iter().map(Dump::pid).collect();
+        let plans = Plan::of(&roots, options, &[]);
+        let one = |(dump, plan): (&Dump<'a>, Plan)| {
+            if !criu.configure(&dump.common)?.opts.leaves_tasks() {
+                let wanted = "one that leaves the tasks running or stopped";
+                let what = "the dump of a pod's instant capture";
+                return Err(InvalidValue::new(what, "one that ends the tasks", wanted).into());
+            }
+            Self::new(dump, criu, options, plan, &[])
+        };
+        let made = dumps.iter().zip(plans).enumerate();
+        made.map(|(number, dump)| one(dump).map_err(|error| (number, error))).collect()
+    }
+
+    fn new(
+        dump: &Dump<'a>,
+        criu: &Criu,
+        options: &InstantOptions,
+        plan: Plan,
+        kept: &[(Pid, u64)],
+    ) -> Result<Self> {
+        refuse(criu.configure(&dump.common)?.opts.message())?;
+        let library = Library::make(options.plugin.as_deref(), criu, dump)?;
+        orphans::clear(dump.pid(), kept)?;
+        // The pages and the images go into the same directory, even if its path comes to lead
+        // elsewhere.
+        let Some((directory, held)) = dump.common.opts.images.hold()? else {
+            let why = "the images directory is one that only CRIU sees";
+            let why = io::Error::new(io::ErrorKind::Unsupported, why);
+            return Err(Error::system("capture memory", why));
+        };
+        let mut dump = dump.clone().hide_holders(kept.to_vec());
+        dump.common.opts.images = directory;
+        let shared = Shared::new(&plan, kept).map_err(|e| Error::system("make a journal", e))?;
+        let shared = Arc::new(shared);
+        let guard = Guard::start(shared.as_fd()).map_err(|e| Error::system("start a guard", e))?;
+        let pool = pool(options.pool.unwrap_or_else(|| plan.pool()))?;
+        let tape = Tape::new(pool, Some(&proc_link(held.as_fd()))).map_err(InstantError::from)?;
+        let criu = library.applied(criu, &shared);
+        let (others_read, verify) = (in_user_namespace(dump.pid()), options.verify);
+        Ok(Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify })
+    }
+
+    /// Runs the dump, and begins to read the memory. The images are kept if `agreed` agrees.
+    ///
+    /// # Errors
+    /// As [`Dump::instant`].
+    #[cfg(feature = "pod")]
+    pub(crate) fn run_agreed(
+        self,
+        hooks: &mut dyn Hooks,
+        agreed: Agreed,
+    ) -> Result<InstantCapture> {
+        self.run(hooks, To::Directory, None, Some(agreed))
+    }
+
+    fn run(
+        self,
+        hooks: &mut dyn Hooks,
+        to: To,
+        delta: Option<Box<dyn Delta>>,
+        agreed: Option<Agreed>,
+    ) -> Result<InstantCapture> {
+        let (result, images) = self.dump(hooks);
+        let Self { dump, plan, library, shared, guard, tape, held, others_read, verify, .. } = self;
+        let mut holders = Holders::new(Arc::clone(&shared), guard);
+        drop(library);
+        let dumped = match result {
+            Ok(dumped) => dumped,
+            Err(error) => {
+                // The plugin has ended the holders, unless criu was killed.
+                drop(holders);
+                let (_, failed) = tape.discard();
+                return Err(failed.map_or(error, |first| InstantError::from(first).into()));
+            }
+        };
+        let set = ImageSet::open(proc_link(held.as_fd())).map_err(InstantError::from)?;
+        holders.open(&set)?;
+        let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
+        let recording = tape.finish().map_err(InstantError::from)?;
+        let sink = match to {
+            To::Directory => Sink::Directory { others_read, directory: held },
+            To::Server(server) => Sink::Server(server),
+        };
+        let cancel = dump.common.limits.cancel.clone();
+        let job = Job { holders, recording, sink, images, cancel, verify, delta, agreed };
+        Ok(InstantCapture { dumped, tasks, reading: job.start()? })
+    }
+
+    /// Runs the dump. The guard of the images is returned, because images without pages are not a
+    /// checkpoint, and must not replace one.
+    fn dump(&self, hooks: &mut dyn Hooks) -> (Result<Dumped>, Option<ImagesDir>) {
+        let dump = self.dump.clone().page_server_socket(&self.tape);
+        let (keep, kept) = mpsc::channel();
+        let session = dump.begin_and(&self.criu, true, move |watched| {
+            // The receiver lives on in this function.
+            let _ = keep.send(watched.keep_tasks());
+        });
+        let result = session.and_then(|session| {
+            self.guard.wait_for(session.pid())?;
+            session.finish(hooks)
+        });
+        (result, kept.try_recv().ok().flatten())
+    }
+}
+
+/// Refuses options with which the memory is not read in the freeze, or not kept as pages.
+fn refuse(message: &crate::rpc::CriuOpts) -> Result<()> {
+    for (is_set, name) in [(message.lazy_pages(), "lazy_pages"), (message.stream(), "stream")] {
+        if is_set {
+            let wanted = "a dump into a directory";
+            return Err(InvalidValue::new("an instant capture", name, wanted).into());
+        }
+    }
+    Ok(())
+}
+
+/// Runs a capture of tasks that end with it.
+fn ends(
+    dump: &Dump<'_>,
+    criu: &Criu,
+    options: &InstantOptions,
+    to: To,
+    hooks: &mut dyn Hooks,
+) -> Result<InstantCapture> {
+    let task = |pid| TaskCapture { pid, way: Way::Captured(WhyNot::Ends) };
+    let tasks = tree::descendants(dump.pid()).into_iter().map(task).collect();
+    let all = options.clone().least(u64::MAX);
+    let plan = || Plan::of(&[dump.pid()], &all, &[]).pop().unwrap_or_default();
+    let pool = pool(options.pool.unwrap_or_else(|| plan().pool()))?;
+    let captured = match to {
+        To::Directory => dump.capture(criu, pool, hooks),
+        To::Server(server) => dump.capture_to(criu, pool, server, hooks),
+    };
+    let Captured { dumped, writing, .. } = captured?;
+    Ok(InstantCapture { dumped, tasks, reading: Reading::of_capture(writing) })
+}
+
+fn pool(bytes: usize) -> Result<Pool> {
+    Pool::new(bytes).map_err(|source| Error::system("allocate a pool", source))
+}
+
+/// Returns the way of each task in the images.
+fn ways(
+    plan: &Plan,
+    shared: &Shared,
+    held: &[Held],
+    set: &ImageSet,
+) -> Result<Vec<TaskCapture>, InstantError> {
+    let (journal, checkpoint) = (shared.journal()?, set.checkpoint()?);
+    let idle = shared::idle(&journal);
+    let mut tasks = Vec::new();
+    for record in journal.records() {
+        let Some(pid) = shared::pid(&record, Field::Task) else { continue };
+        let planned = plan.tasks.iter().find(|task| task.pid == pid);
+        let why_not = || match (planned.map(|task| &task.verdict), record.state()) {
+            (Some(Verdict::Capture(why)), _) => why.clone(),
+            (_, Some(State::GivenUp)) => shared::given_up(&record),
+            _ => idle.clone().unwrap_or(WhyNot::Unasked),
+        };
+        let inner = u32::try_from(record.get(Field::Inner)).ok();
+        let is_saved = inner.is_some_and(|inner| checkpoint.task(inner).is_some());
+        let way = match held.iter().find(|held| held.pid == pid) {
+            Some(Held { pages, fork, .. }) => Way::Held { pages: *pages, fork: *fork },
+            None if is_saved => Way::Captured(why_not()),
+            // It has ended before the freeze.
+            None => continue,
+        };
+        tasks.push(TaskCapture { pid, way });
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,211 @@
+//! Instant captures of several containers as one.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::dump::{Container, Pod};
+use super::error::PodError;
+use super::gate::{self, Operation};
+use super::hooks::PodHooks;
+use crate::criu::Criu;
+use crate::error::{Error, Misuse};
+use crate::hooks::{Action, Hooks};
+use crate::instant::{Agreed, InstantCapture, InstantError, InstantOptions, ReadOut, Ready};
+
+/// An instant capture of a pod, whose containers run on while their memory is read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PodInstant {
+    /// The names and captures of the containers, in the order in which they were added. All images
+    /// are kept or none: if the reading of one container fails, all fail.
+    pub containers: Vec<(String, InstantCapture)>,
+    /// Time for which all containers stood still.
+    pub frozen: Duration,
+}
+
+impl PodInstant {
+    /// Waits until the images of all containers are complete and no holder is left.
+    ///
+    /// # Errors
+    /// [`PodError::Container`] with the name of a container whose memory cannot be read or written.
+    /// No image of this run is left, and the containers run on.
+    pub fn wait(self) -> Result<Vec<(String, ReadOut)>, PodError> {
+        let (mut complete, mut failed) = (Vec::new(), None);
+        for (name, capture) in self.containers {
+            match capture.reading.wait() {
+                Ok(read) => complete.push((name, read)),
+                Err(error) => failed = Some(first(failed, name, error)),
+            }
+        }
+        match failed {
+            Some((name, source)) => Err(PodError::Container { name, source: Box::new(source) }),
+            None => Ok(complete),
+        }
+    }
+}
+
+/// Returns the failure to tell about. One that follows from that of another container is not.
+fn first(known: Option<(String, Error)>, name: String, error: Error) -> (String, Error) {
+    match known {
+        Some(known) if !follows(&known.1) => known,
+        _ => (name, error),
+    }
+}
+
+/// Says whether the images of a container are not kept for the sake of another container.
+fn follows(error: &Error) -> bool {
+    let Error::Instant(source) = error else { return false };
+    matches!(source.downcast_ref(), Some(InstantError::Others))
+}
+
+impl<'a> Pod<'a> {
+    /// Freezes the containers, dumps them as [`dump`](Self::dump) does, and lets them go. Their
+    /// memory is read from holders while they run on: see [`instant`](crate::instant). All holders
+    /// are made before the first task goes on, so the images are of one moment. Room for the worst
+    /// case is looked for once, for all containers together.
+    ///
+    /// ```no_run
+    /// use criu_rs::instant::InstantOptions;
+    /// use criu_rs::{AfterDump, Criu, Dump, Pid, Pod};
+    ///
+    /// let (web, log): (Pid, Pid) = ("4711".parse()?, "4720".parse()?);
+    /// let container = |name: &str, pid| {
+    ///     Dump::new(pid, format!("/ckpt/{name}"))
+    ///         .after_dump(AfterDump::LeaveRunning)
+    ///         .freeze_cgroup(format!("/sys/fs/cgroup/pod7/{name}"))
+    /// };
+    /// let pod = Pod::new().container("web", container("web", web));
+    /// let pod = pod.container("log", container("log", log));
+    /// let capture = pod.instant(&Criu::new(), &InstantOptions::new(), &mut ())?;
+    /// println!("frozen for {:?}", capture.frozen);
+    /// capture.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`PodError`]. All containers run on, their freezers are as they were, and no image of
+    /// this run is left. [`PodError::Container`] before anything is frozen for a dump that ends its
+    /// tasks, and for a criu that is not started by this process.
+    pub fn instant(
+        self,
+        criu: &Criu,
+        options: &InstantOptions,
+        hooks: &mut dyn PodHooks,
+    ) -> Result<PodInstant, PodError> {
+        let make = |containers: Vec<Container<'a>>| make(containers, criu, options);
+        let (containers, frozen) = self.run(criu, hooks, make)?;
+        Ok(PodInstant { containers, frozen })
+    }
+}
+
+/// Makes the captures of all containers ready, before anything is frozen.
+fn make<'a>(
+    containers: Vec<Container<'a>>,
+    criu: &Criu,
+    options: &InstantOptions,
+) -> Result<Vec<gate::Container<'a, Once<'a>>>, PodError> {
+    let dumps = containers.iter().map(|container| container.operation.clone());
+    let ready = Ready::all(dumps, criu, options).map_err(|(at, source)| {
+        let name = containers.get(at).map_or_else(String::new, |container| container.name.clone());
+        PodError::Container { name, source: Box::new(source) }
+    })?;
+    let votes = Arc::new(Votes { state: Mutex::default(), changed: Condvar::new() });
+    let missing = ready.len();
+    votes.lock().missing = missing;
+    let made = containers.into_iter().zip(ready).map(|(container, ready)| {
+        let vote = Vote(Some(Arc::clone(&votes)));
+        let agreed: Agreed = Box::new(move |is_complete| vote.cast(is_complete));
+        let operation = Once(Mutex::new(Some((ready, agreed))));
+        gate::Container { name: container.name, operation, hooks: container.hooks }
+    });
+    Ok(made.collect())
+}
+
+/// A capture that is ready, and runs once.
+struct Once<'a>(Mutex<Option<(Ready<'a>, Agreed)>>);
+
+impl Operation for Once<'_> {
+    type Outcome = InstantCapture;
+
+    const AT: Action = Action::PostDump;
+
+    fn run_with(&self, _: &Criu, hooks: &mut dyn Hooks) -> Result<InstantCapture, Error> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (ready, agreed) = taken.ok_or(Misuse::SessionOver)?;
+        ready.run_agreed(hooks, agreed)
+    }
+}
+
+/// The votes of all containers: their images are kept if all are complete.
+struct Votes {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    missing: usize,
+    is_refused: bool,
+}
+
+/// The vote of one container. Dropped without being cast, it refuses.
+struct Vote(Option<Arc<Votes>>);
+
+impl Vote {
+    /// Casts the vote, and waits for the others. Returns whether all images are kept.
+    fn cast(mut self, is_complete: bool) -> bool {
+        let Some(votes) = self.0.take() else { return false };
+        let mut state = votes.lock();
+        state.missing = state.missing.saturating_sub(1);
+        state.is_refused |= !is_complete;
+        votes.changed.notify_all();
+        while state.missing > 0 && !state.is_refused {
+            state = votes.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.is_refused
+    }
+}
+
+impl Drop for Vote {
+    fn drop(&mut self) {
+        if let Some(votes) = self.0.take() {
+            votes.lock().is_refused = true;
+            votes.changed.notify_all();
+        }
+    }
+}
+
+impl Votes {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn votes(count: usize) -> Vec<Vote> {
+        let state = Mutex::new(State { missing: count, is_refused: false });
+        let votes = Arc::new(Votes { state, changed: Condvar::new() });
+        (0..count).map(|_| Vote(Some(Arc::clone(&votes)))).collect()
+    }
+
+    #[test]
+    fn images_are_kept_if_all_are_complete() {
+        let cast = |ballots: Vec<Option<bool>>| {
+            let votes = votes(ballots.len()).into_iter().zip(ballots);
+            let cast = votes.map(|(vote, ballot)| {
+                thread::spawn(move || ballot.is_some_and(|is_complete| vote.cast(is_complete)))
+            });
+            let threads: Vec<_> = cast.collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(cast(vec![Some(true), Some(true), Some(true)]), [true; 3]);
+        assert_eq!(cast(vec![Some(true), Some(false), Some(true)]), [false; 3]);
+        // One that never comes to vote.
+        assert_eq!(cast(vec![Some(true), None]), [false; 2]);
+    }
+}

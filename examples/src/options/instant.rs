@@ -1,0 +1,85 @@
+//! Options of an instant dump.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use criu_rs::instant::{Headroom, InstantOptions};
+
+use crate::options::values::memory;
+
+/// The heading of these options in help.
+pub(crate) const HEADING: &str = "Instant dump";
+
+/// The options that exclude an instant dump: other ways of the memory, and a directory of plugins
+/// in the place of which an instant dump makes its own.
+const NOT_WITH: &[&str] = &[
+    "capture",
+    "compress",
+    "compress_acceleration",
+    "compress_block",
+    "lazy_pages",
+    "libdir",
+    "prev_images_dir",
+    "ps_socket",
+    "relay",
+    "status_fd",
+    "stream",
+    "track_mem",
+];
+
+/// Options of an instant dump, on `dump`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct InstantDump {
+    /// Stop the tasks for the shortest time: fork each of them, let them run on, and read their
+    /// memory from the forks. While that lasts, each page that a task writes takes memory once more
+    #[arg(long, conflicts_with_all = NOT_WITH)]
+    instant: bool,
+    #[command(flatten)]
+    how: InstantOnly,
+}
+
+/// Options that say how an instant dump is made.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct InstantOnly {
+    /// The plugin that CRIU loads; libcriu_plugin.so beside this program, in /usr/lib/criu-rs or in
+    /// /usr/local/lib/criu-rs unless given
+    #[arg(long, value_name = "FILE", requires = "instant")]
+    instant_plugin: Option<PathBuf>,
+    /// Fork the tasks that have at least this much private memory, with K, M or G; unless given,
+    /// 16M, and 32K for each mapping. Other tasks stand still while their memory is read
+    #[arg(long, value_name = "SIZE", value_parser = memory, requires = "instant")]
+    instant_least: Option<usize>,
+    /// Fork tasks even if memory may run out. By default they stand still while their memory is
+    /// read
+    #[arg(long, requires = "instant")]
+    accept_low_memory: bool,
+    /// Compare every page in the images with the fork once more
+    #[arg(long, requires = "instant")]
+    verify: bool,
+}
+
+impl InstantDump {
+    /// Returns the options for the library, if an instant dump is asked for.
+    pub(crate) fn given(&self) -> Option<InstantOptions> {
+        self.instant.then(|| self.how.options())
+    }
+}
+
+impl InstantOnly {
+    /// Returns the options for the library.
+    pub(crate) fn options(&self) -> InstantOptions {
+        let mut options = InstantOptions::new().verify(self.verify);
+        if let Some(plugin) = &self.instant_plugin {
+            options = options.plugin(plugin);
+        }
+        if let Some(bytes) = self.instant_least {
+            options = options.least(bytes as u64).least_per_mapping(0);
+        }
+        if self.accept_low_memory {
+            options = options.headroom(Headroom::Accept);
+        }
+        options
+    }
+}

@@ -1,0 +1,101 @@
+//! What files are, by system calls that the standard library has only with allocations.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_int};
+use std::io;
+use std::mem::MaybeUninit;
+
+use crate::proc::Text;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Kind {
+    pub(crate) is_regular: bool,
+    /// Bytes of a block, as the file system prefers them. In hugetlbfs it is the size of its pages.
+    pub(crate) block_size: u64,
+}
+
+impl Kind {
+    /// Looks at a path. Follows links, and asks no server: what it asks for does not change.
+    ///
+    /// # Errors
+    /// The errors of `statx(2)`.
+    pub(crate) fn of(path: &str) -> io::Result<Self> {
+        let mut name = [0u8; 128];
+        let place = name.get_mut(..path.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        place.copy_from_slice(path.as_bytes());
+        let name = CStr::from_bytes_until_nul(&name).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut about = MaybeUninit::<libc::statx>::zeroed();
+        let (name, flags) = (name.as_ptr(), libc::AT_STATX_DONT_SYNC);
+        // SAFETY: the name ends with a NUL, and `about` has room for what the kernel writes.
+        let result = unsafe {
+            libc::statx(libc::AT_FDCWD, name, flags, libc::STATX_TYPE, about.as_mut_ptr())
+        };
+        done(result)?;
+        // SAFETY: all zeroes are a statx, and so is what the kernel has written over them.
+        let about = unsafe { about.assume_init() };
+        let is_regular = u32::from(about.stx_mode) & libc::S_IFMT == libc::S_IFREG;
+        Ok(Self { is_regular, block_size: about.stx_blksize.into() })
+    }
+}
+
+/// The file of a descriptor: device and inode number.
+///
+/// # Errors
+/// The errors of `fstat(2)`.
+pub(crate) fn identity(fd: c_int) -> io::Result<(u64, u64)> {
+    let mut about = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: `about` has room for what the kernel writes.
+    done(unsafe { libc::fstat(fd, about.as_mut_ptr()) })?;
+    // SAFETY: all zeroes are a stat, and so is what the kernel has written over them.
+    let about = unsafe { about.assume_init() };
+    Ok((about.st_dev, about.st_ino))
+}
+
+/// Reads the path of an open file into a buffer. A longer path is cut.
+///
+/// # Errors
+/// The errors of `readlink(2)`.
+pub(crate) fn path_of(fd: c_int, buffer: &mut [u8]) -> io::Result<&[u8]> {
+    let link = Text::of(format_args!("/proc/self/fd/{fd}\0"))?;
+    let link = CStr::from_bytes_with_nul(link.as_str().as_bytes());
+    let link = link.map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the name ends with a NUL, and the kernel writes no more than the buffer has room for.
+    let length = unsafe { libc::readlink(link.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    buffer.get(..length).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+fn done(result: c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, Metadata};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_told_by_its_file() {
+        let file = File::open("/proc/self/pagemap").unwrap();
+        let about: Metadata = file.metadata().unwrap();
+        assert_eq!(identity(file.as_raw_fd()).unwrap(), (about.dev(), about.ino()));
+        let mut buffer = [0; 64];
+        let path = format!("/proc/{}/pagemap", std::process::id());
+        assert_eq!(path_of(file.as_raw_fd(), &mut buffer).unwrap(), path.as_bytes());
+        assert_eq!(path_of(file.as_raw_fd(), &mut buffer[..9]).unwrap(), &path.as_bytes()[..9]);
+        assert!(path_of(-1, &mut buffer).is_err() && identity(-1).is_err());
+    }
+
+    #[test]
+    fn a_device_is_no_regular_file() {
+        assert!(!Kind::of("/dev/null").unwrap().is_regular);
+        assert!(Kind::of("/proc/self/exe").unwrap().is_regular);
+        assert!(Kind::of("/proc/self/exe").unwrap().block_size < 2 << 20);
+        assert!(Kind::of(&"x".repeat(128)).is_err());
+    }
+}

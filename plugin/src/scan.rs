@@ -1,0 +1,138 @@
+//! What CRIU is answered when it asks the kernel which pages a task has.
+//!
+//! ```text
+//! mapping of more than 2 MiB    the holder has a page of it: all are hidden
+//!                               it has none: as the kernel says
+//! window of at most 2 MiB       what the kernel says, less what the holder has
+//! shared, hugetlb, device       as the kernel says
+//! ```
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use crate::hooks;
+use crate::journal::{Field, Journal};
+use crate::mappings::Look;
+use crate::pagemap::{
+    EMPTY, FILE, PAGEMAP_SCAN, PRESENT, REGIONS, Region, SMALL, SWAPPED, Scan, ZERO,
+};
+use crate::watch::{Holder, Watch, without};
+
+/// What CRIU calls in place of `ioctl`.
+pub(crate) extern "C" fn ioctl(fd: c_int, request: libc::Ioctl, argument: *mut c_void) -> c_int {
+    if request == PAGEMAP_SCAN as libc::Ioctl && !argument.is_null() {
+        // SAFETY: CRIU's argument of this request is such a structure, and nobody else has it.
+        let scan = unsafe { &mut *argument.cast::<Scan>() };
+        let count = catch_unwind(AssertUnwindSafe(|| hooks::scan(fd, scan)));
+        if let Ok(Some(count)) = count {
+            return count;
+        }
+    }
+    // SAFETY: the argument is CRIU's own, for the same request.
+    unsafe { libc::ioctl(fd, request, argument) }
+}
+
+/// Answers a scan of CRIU's. Returns the number of regions, or `None` if the kernel is to answer.
+pub(crate) fn answer(
+    watch: &mut Watch,
+    journal: &Journal<'_>,
+    fd: c_int,
+    scan: &mut Scan,
+) -> Option<c_int> {
+    let range = asked(scan)?;
+    let holder = watch.holder(journal, fd)?;
+    let (count, field, hidden) = match holder.look(&range) {
+        Look { is_special: true, .. } => None,
+        _ if range.end - range.start <= SMALL => window(holder, fd, scan, &range),
+        Look { is_one: true, .. } => whole(holder, fd, scan, &range),
+        // CRIU scans more than one large mapping only in versions that are not known.
+        Look { is_one: false, .. } => None,
+    }?;
+    holder.note(journal, field, hidden);
+    c_int::try_from(count).ok()
+}
+
+/// The range of a scan by which CRIU looks for the pages that it is to save. Other scans, such as
+/// the one for guard regions, and those in ways that are not known, return `None`.
+fn asked(scan: &Scan) -> Option<Range<u64>> {
+    let is_known = scan.size == size_of::<Scan>() as u64
+        && scan.flags == 0
+        && scan.max_pages == 0
+        && scan.category_mask == ZERO | FILE
+        && scan.category_inverted == ZERO | FILE
+        && scan.category_anyof_mask == PRESENT | SWAPPED
+        && scan.vec != 0;
+    (is_known && scan.start < scan.end).then_some(scan.start..scan.end)
+}
+
+type Answer = Option<(usize, Field, u64)>;
+
+/// Answers for one large mapping: if the holder has it, only the pages that were written after the
+/// fork are shown.
+fn whole(holder: &Holder, fd: c_int, scan: &mut Scan, mapping: &Range<u64>) -> Answer {
+    if !holder.has_all(mapping) {
+        return None;
+    }
+    let mut hidden = mapping.end - mapping.start;
+    let mut shown = EMPTY;
+    let mut count = 0;
+    for part in holder.written_in(mapping) {
+        hidden = hidden.saturating_sub(part.end - part.start);
+        count += really(fd, scan, &part, shown.get_mut(count..)?)?;
+    }
+    give(scan, shown.get(..count)?)?;
+    scan.walk_end = mapping.end;
+    Some((count, Field::HiddenWhole, hidden))
+}
+
+/// Answers for a window, in which there may be several mappings.
+fn window(holder: &Holder, fd: c_int, scan: &mut Scan, range: &Range<u64>) -> Answer {
+    let (mut real, mut held, mut shown) = (EMPTY, EMPTY, EMPTY);
+    let count = really(fd, scan, range, &mut real)?;
+    let real = real.get(..count)?;
+    let held = holder.regions(range, &mut held).ok()?;
+    let count = without(real, held, &mut shown)?;
+    let shown = shown.get(..count)?;
+    give(scan, shown)?;
+    scan.walk_end = range.end;
+    let hidden = pages(real).saturating_sub(pages(shown));
+    Some((count, Field::Hidden, hidden))
+}
+
+/// Asks the kernel about all of a range, with CRIU's filter. Returns `None` if there is no room for
+/// all regions, and if the kernel refuses.
+fn really(fd: c_int, scan: &Scan, range: &Range<u64>, into: &mut [Region]) -> Option<usize> {
+    let mut scan = Scan {
+        start: range.start,
+        end: range.end,
+        vec: into.as_mut_ptr().expose_provenance() as u64,
+        vec_len: into.len() as u64,
+        ..*scan
+    };
+    let argument: *mut Scan = &raw mut scan;
+    // SAFETY: `scan` is what the call takes, and names the memory of `into` with its length.
+    let count = unsafe { libc::syscall(libc::SYS_ioctl, fd, PAGEMAP_SCAN, argument) };
+    usize::try_from(count).ok().filter(|_| scan.walk_end == range.end)
+}
+
+/// Writes regions to where CRIU wants them. Returns `None` if there is no room.
+fn give(scan: &Scan, regions: &[Region]) -> Option<()> {
+    let room = usize::try_from(scan.vec_len).ok()?;
+    let vec = ptr::with_exposed_provenance_mut::<Region>(usize::try_from(scan.vec).ok()?);
+    if regions.len() > room {
+        return None;
+    }
+    // SAFETY: CRIU gives the kernel this memory, with room for so many regions.
+    unsafe { ptr::copy_nonoverlapping(regions.as_ptr(), vec, regions.len()) };
+    Some(())
+}
+
+fn pages(regions: &[Region]) -> u64 {
+    regions.iter().map(|region| (region.end - region.start) / crate::proc::PAGE).sum()
+}
+
+const _: () = assert!(SMALL / crate::proc::PAGE == REGIONS as u64);

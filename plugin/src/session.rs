@@ -1,0 +1,163 @@
+//! One dump: the journal, the slot of `ioctl`, and the task that CRIU looks at.
+
+use std::io;
+
+use crate::children;
+use crate::got::{self, Slots};
+use crate::inject::{self, GiveUp, Owner};
+use crate::journal::{Field, Head, Journal, Plugin, Reason, Record, State};
+use crate::pagemap::{PAGEMAP_SCAN, Pagemap, Scan};
+use crate::proc::{self, Status};
+use crate::scan;
+use crate::sys::Mapped;
+use crate::task;
+use crate::watch::Watch;
+
+/// A dump for which somebody wants holders.
+#[derive(Debug)]
+pub(crate) struct Session {
+    mapped: Mapped,
+    watch: Watch,
+    /// The slots of `ioctl`, which lead to [`scan::ioctl`], and those of `openat`, which lead to
+    /// [`children::openat`] if there are holders to hide.
+    slots: (Slots, Option<Slots>),
+}
+
+/// What becomes of a dump without a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Without {
+    /// CRIU saves everything itself.
+    Complete,
+    /// CRIU would save holders as if they were tasks.
+    Wrong,
+}
+
+impl Session {
+    /// Gets ready, and says so in the journal.
+    ///
+    /// # Errors
+    /// CRIU, the kernel or the journal is none that the plugin can work with.
+    pub(crate) fn begin(mapped: Mapped) -> Result<Self, Without> {
+        let journal = Journal::new(mapped.words()).ok_or(Without::Complete)?;
+        let are_kept = children::are_kept(&journal);
+        match redirect(are_kept) {
+            Ok(slots) => {
+                journal.set(Head::Plugin, Plugin::Ready as u64);
+                Ok(Self { mapped, watch: Watch::default(), slots })
+            }
+            Err(error) => {
+                journal.set(Head::Errno, number(&error));
+                journal.set(Head::Plugin, Plugin::Refused as u64);
+                Err(if are_kept { Without::Wrong } else { Without::Complete })
+            }
+        }
+    }
+
+    /// Takes the holders of earlier dumps out of an open list of children.
+    ///
+    /// # Errors
+    /// The errors of [`children::hide`].
+    pub(crate) fn children(&self, fd: i32) -> io::Result<()> {
+        let journal = Journal::new(self.mapped.words()).ok_or(io::ErrorKind::InvalidData)?;
+        children::hide(&journal, fd)
+    }
+
+    /// Makes a holder of a stopped task, if the journal wants one. Returns false if the task is not
+    /// as it was, so that its images would be wrong.
+    pub(crate) fn task(&mut self, pid: i32) -> bool {
+        let Some(journal) = Journal::new(self.mapped.words()) else { return true };
+        let id = u64::from(pid.unsigned_abs());
+        let Some(record) = journal.find(id).or_else(|| journal.add(id)) else { return true };
+        let Err(GiveUp { reason, errno }) = hold(&journal, &record, pid) else { return true };
+        record.set(Field::Reason, reason as u64);
+        record.set(Field::Errno, u64::from(errno.unsigned_abs()));
+        record.pass(State::GivenUp);
+        reason != Reason::Lost
+    }
+
+    /// Answers a scan of a pagemap. Returns `None` if the kernel is to answer.
+    pub(crate) fn scan(&mut self, fd: i32, scan: &mut Scan) -> Option<i32> {
+        let journal = Journal::new(self.mapped.words())?;
+        scan::answer(&mut self.watch, &journal, fd, scan)
+    }
+
+    /// Ends the holders of a dump that has failed. CRIU's calls reach the kernel again.
+    pub(crate) fn end(self, is_done: bool) {
+        let Self { mapped, watch, slots } = self;
+        drop((watch, slots));
+        let Some(journal) = Journal::new(mapped.words()).filter(|_| !is_done) else { return };
+        for record in journal.records().filter(|record| record.state() == Some(State::Held)) {
+            let task = i32::try_from(record.get(Field::Task));
+            let holder = i32::try_from(record.get(Field::Holder));
+            let Some((task, holder)) = task.ok().zip(holder.ok()) else { continue };
+            // criu-rs ends what is left.
+            if inject::end(task, holder).is_ok() {
+                record.pass(State::Ended);
+            }
+        }
+    }
+}
+
+/// Leads CRIU's calls of `ioctl` to the plugin, if CRIU and the kernel know the scan of pagemaps,
+/// and those of `openat`, if there are holders to hide.
+///
+/// # Errors
+/// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that is
+/// not known, and the errors of `mprotect(2)`.
+fn redirect(are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
+    Pagemap::new(std::fs::File::open("/proc/self/pagemap")?)?;
+    if !got::mentions(PAGEMAP_SCAN) {
+        return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
+    }
+    let known = libc::ioctl as *const () as usize;
+    let scans = Slots::redirect(c"ioctl", known, scan::ioctl as *const () as usize)?;
+    let lists = || {
+        let known = libc::openat64 as *const () as usize;
+        Slots::redirect(c"openat64", known, children::openat as *const () as usize)
+    };
+    Ok((scans, are_kept.then(lists).transpose()?))
+}
+
+/// Forks a task that is wanted, and notes its holder.
+fn hold(journal: &Journal<'_>, record: &Record<'_>, pid: i32) -> Result<(), GiveUp> {
+    let stop = |error: io::Error| GiveUp { reason: Reason::Stop, errno: errno(&error) };
+    let start = proc::started(pid).map_err(stop)?;
+    let status = Status::of(pid).map_err(stop)?;
+    // A record of another start time is about an earlier process of this number.
+    let is_known = [0, start].contains(&record.get(Field::TaskStart));
+    record.set(Field::TaskStart, start);
+    record.set(Field::Inner, status.inner);
+    match record.state() {
+        Some(State::Wanted) if is_known => {}
+        Some(State::Unwanted) if is_known => return Ok(()),
+        Some(State::Free | State::Wanted | State::Unwanted) => {
+            let bytes = proc::private_bytes(pid).map_err(stop)?;
+            if bytes < journal.head(Head::LeastBytes) {
+                return Err(GiveUp { reason: Reason::Small, errno: 0 });
+            }
+        }
+        _ => return Ok(()),
+    }
+    if status.tracer != task::own_thread() {
+        return Err(GiveUp { reason: Reason::Stop, errno: libc::EPERM });
+    }
+    record.set(Field::Stack, task::stack_pointer(pid).map_err(stop)?);
+    record.set(Field::Rseq, task::rseq(pid).map_err(stop)?);
+    record.pass(State::Forking);
+    let owner = i32::try_from(journal.head(Head::Owner)).unwrap_or(0);
+    let owner = Owner { pid: owner, start: journal.head(Head::OwnerStart) };
+    let held = inject::fork_held(pid, owner)?;
+    record.set(Field::Holder, u64::from(held.pid.unsigned_abs()));
+    record.set(Field::HolderStart, held.start);
+    record.set(Field::ForkTime, held.nanoseconds);
+    record.pass(State::Held);
+    Ok(())
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn number(error: &io::Error) -> u64 {
+    u64::from(errno(error).unsigned_abs())
+}

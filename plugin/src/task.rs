@@ -1,0 +1,49 @@
+//! What a tracer reads of a stopped thread.
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_long;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// Returns the thread id of the calling thread.
+pub(crate) fn own_thread() -> u64 {
+    // SAFETY: the call takes nothing.
+    u64::from(unsafe { libc::gettid() }.unsigned_abs())
+}
+
+/// Returns the stack pointer of a stopped thread that the calling thread traces.
+///
+/// # Errors
+/// The errors of `ptrace(2)`.
+pub(crate) fn stack_pointer(thread: i32) -> io::Result<u64> {
+    let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
+    let (unused, into) = (ptr::null_mut::<u8>(), registers.as_mut_ptr());
+    // SAFETY: `registers` has room for what the kernel writes.
+    done(unsafe { libc::ptrace(libc::PTRACE_GETREGS, thread, unused, into) })?;
+    // SAFETY: all zeroes are registers, and so is what the kernel has written over them.
+    Ok(unsafe { registers.assume_init() }.rsp)
+}
+
+/// Returns the address of a stopped thread's area for restartable sequences, or 0 if it has none.
+/// The calling thread traces the thread.
+///
+/// # Errors
+/// The errors of `ptrace(2)`.
+pub(crate) fn rseq(thread: i32) -> io::Result<u64> {
+    // The address comes first. Its size, signature and flags follow.
+    let mut about = [0u64; 3];
+    let (size, into) = (size_of_val(&about), about.as_mut_ptr());
+    // SAFETY: `about` has room for as much as `size` says.
+    let result = unsafe { libc::ptrace(GET_RSEQ_CONFIGURATION, thread, size, into) };
+    // The kernel returns the size.
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(about[0]) }
+}
+
+fn done(result: c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `PTRACE_GET_RSEQ_CONFIGURATION`, which the libc crate has for one C library only.
+const GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;

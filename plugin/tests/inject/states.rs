@@ -97,8 +97,8 @@ fn a_holder_sleeps_through_signals() {
         is_parked(holder);
     }
     victim.is_well();
-    // The kernel tells a parent when a child is stopped, whatever the child's exit signal.
-    assert!(victim.get(victim::CHILDREN) > 0);
+    // The task itself may have noticed: the kernel tells a parent when a child is stopped, whatever
+    // the child's exit signal.
     victim.reap(holder, victim.pid);
     assert_eq!(victim.children(), [0; 0]);
 }
@@ -177,8 +177,9 @@ fn a_32_bit_task_is_a_reason() {
     let mut tracer = Tracer::start(task.pid(), 0, &["try"]);
     tracer.go();
     assert_eq!(tracer.said(), "Err(GiveUp { reason: Compat, errno: 0 })\n");
-    let status = fs::read_to_string(format!("/proc/{}/stat", task.pid())).unwrap();
-    assert!(status.contains(") S "), "{status}");
+    until("the task sleeps", || {
+        fs::read_to_string(format!("/proc/{}/stat", task.pid())).unwrap().contains(") S ")
+    });
 }
 
 /// A program of 32 bits, which calls pause for ever.

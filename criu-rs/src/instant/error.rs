@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::budget::SeriesEnd;
 use crate::error::Error;
 use crate::pages::PagesError;
 use crate::value::Pid;
@@ -54,6 +55,10 @@ pub enum InstantError {
     /// the tasks run on.
     #[error("another container of the pod has failed")]
     Others,
+    /// The holders of a series have ended between two rounds, and the caller wants to know. Nothing
+    /// was touched. The next round is a full one.
+    #[error("the series has ended: {0}")]
+    SeriesEnded(SeriesEnd),
     /// The thread that reads the memory has panicked. No checkpoint is left; the tasks run on.
     #[error("the thread that reads the memory has panicked")]
     Panicked,

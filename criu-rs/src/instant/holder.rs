@@ -89,6 +89,11 @@ impl Holder {
         self.start
     }
 
+    /// Tells whether the holder has not ended.
+    pub(super) fn is_there(&self) -> bool {
+        self.bond.is_there()
+    }
+
     /// Counts the pages in each mapping, and remembers the numbers for
     /// [`counted`](HeldPages::counted). Returns the number of all pages. The mappings ascend.
     ///

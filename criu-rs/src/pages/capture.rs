@@ -254,7 +254,12 @@ impl Progress {
     /// Waits for the dump's first byte, or the end of the connection. Returns the deadline of what
     /// follows.
     fn begin(&self, socket: &Socket) -> Result<Option<Deadline>, PagesError> {
-        first_byte(socket)?;
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
+            if error != Errno::EINTR {
+                return Err(PagesError::socket("receive")(error.into()));
+            }
+        }
         Ok(*self.deadline.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -265,17 +270,6 @@ impl Progress {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         Ok(())
     }
-}
-
-/// Waits for the first byte on a socket, or the end of the connection.
-pub(super) fn first_byte(socket: &Socket) -> Result<(), PagesError> {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    while let Err(error) = poll(&mut fds, PollTimeout::NONE) {
-        if error != Errno::EINTR {
-            return Err(PagesError::socket("receive")(error.into()));
-        }
-    }
-    Ok(())
 }
 
 /// Receives pages, and then writes them into a directory.

@@ -112,7 +112,7 @@ pub(crate) fn merge(
         let task =
             task.map(|task| HeldTask { in_parent: task.in_parent.filter(|_| has_parent), ..task });
         let mut pieces = Pieces::new(recording.runs(object), task)?;
-        let pump = Pump { recording, task, course, batch: Batch::new(), merged: &mut merged };
+        let pump = Pump { recording, task, course, merged: &mut merged };
         pump.run(&mut pieces, sink)?;
         pieces.check_again()?;
         merged.objects += 1;
@@ -150,7 +150,6 @@ struct Pump<'p> {
     recording: &'p Recording,
     task: Option<HeldTask<'p>>,
     course: &'p Course,
-    batch: Batch,
     merged: &'p mut Merged,
 }
 

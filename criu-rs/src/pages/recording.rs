@@ -87,13 +87,9 @@ impl Recording {
     }
 
     /// Returns the number of bytes that did not fit into the pool.
-    pub(crate) fn spilled(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn spilled(&self) -> u64 {
         self.size.saturating_sub(self.pool.size() as u64)
-    }
-
-    /// Gives the pool back, for the next dump.
-    pub(crate) fn into_pool(self) -> Pool {
-        self.pool
     }
 
     /// Reads bytes at an offset.

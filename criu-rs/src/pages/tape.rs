@@ -4,15 +4,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use criu_images::memory::PageObject;
 
 use super::budget::Budget;
-use super::capture::{BUFFER, first_byte};
-use super::deadline::Deadline;
+use super::capture::BUFFER;
 use super::drive::{PageReceiver, drive};
 use super::error::PagesError;
 use super::folder::Folder;
@@ -24,7 +21,7 @@ use super::session::PageSession;
 use super::socket::{Socket, wide_pair};
 
 /// The receiving end of a dump that records its pages: in a pool, and what does not fit in a file
-/// without a name.
+/// without a name. A tape waits as long as the dump lasts; a deadline of the dump ends both.
 ///
 /// ```text
 /// let tape = Tape::new(pool, Some(directory))?;
@@ -37,7 +34,6 @@ use super::socket::{Socket, wide_pair};
 pub(crate) struct Tape {
     /// The end for criu.
     socket: OwnedFd,
-    deadline: Arc<Mutex<Option<Deadline>>>,
     thread: JoinHandle<Ended>,
 }
 
@@ -60,23 +56,13 @@ impl Tape {
     pub(crate) fn new(mut pool: Pool, spill: Option<&Path>) -> Result<Self, PagesError> {
         let folder = spill.map(Folder::open).transpose()?;
         let (theirs, ours) = wide_pair(BUFFER).map_err(PagesError::socket("make a socket"))?;
-        let deadline = Arc::new(Mutex::new(None));
-        let shared = Arc::clone(&deadline);
         let record = move || {
-            let received = receive(&mut pool.0, Socket::from(ours), folder.as_ref(), &shared);
+            let received = receive(&mut pool.0, Socket::from(ours), folder.as_ref());
             (pool, received)
         };
         let thread = thread::Builder::new().name("tape".into()).spawn(record);
         let thread = thread.map_err(PagesError::socket("begin a thread"))?;
-        Ok(Self { socket: theirs.into(), deadline, thread })
-    }
-
-    /// Bounds the time in which the dump's pages come, from this call on, as
-    /// [`Capture::deadline`](super::Capture::deadline) does.
-    pub(crate) fn deadline(self, limit: Duration) -> Self {
-        let deadline = Deadline::after(limit, Instant::now());
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
-        self
+        Ok(Self { socket: theirs.into(), thread })
     }
 
     /// Returns what has been received, after a dump that succeeded.
@@ -117,10 +103,7 @@ fn receive(
     memory: &mut [u8],
     mut socket: Socket,
     folder: Option<&Folder>,
-    deadline: &Mutex<Option<Deadline>>,
 ) -> Result<Received, PagesError> {
-    first_byte(&socket)?;
-    socket.set_deadline(*deadline.lock().unwrap_or_else(PoisonError::into_inner));
     let budget = Budget::new(&ServerLimits::default());
     let (index, spilled) = (Index::default(), None);
     let socket = &mut socket;

@@ -27,6 +27,8 @@ mod holders;
 mod hooks;
 #[cfg(feature = "instant")]
 mod instant;
+#[cfg(feature = "instant")]
+mod instant_pages;
 mod labels;
 mod lazy_sources;
 mod namespaces;
@@ -78,6 +80,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         hooks::TESTS,
         #[cfg(feature = "instant")]
         instant::TESTS,
+        #[cfg(feature = "instant")]
+        instant_pages::TESTS,
         labels::TESTS,
         lazy::TESTS,
         lazy_sources::TESTS,

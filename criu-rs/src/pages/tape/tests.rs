@@ -214,14 +214,3 @@ fn headers_without_end_take_no_memory_and_objects_have_a_limit() {
     let error = tape.finish().unwrap_err();
     assert!(matches!(error, PagesError::TooMany(262_144)), "{error}");
 }
-
-#[test]
-fn a_dump_has_the_time_of_the_deadline() {
-    let (tape, mut socket) = tape(None);
-    let tape = tape.deadline(Duration::from_millis(100));
-    // Begins, and then says nothing more.
-    socket.write_all(&header(Command::Open2, 0, 0, 0, object_id(TASK))).unwrap();
-    let error = tape.finish().unwrap_err();
-    assert!(matches!(error, PagesError::Deadline(limit) if limit.as_millis() == 100), "{error}");
-    drop(socket);
-}

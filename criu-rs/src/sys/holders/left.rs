@@ -24,8 +24,8 @@ pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
 }
 
 /// Calls a function with each holder of an owner, and gives it the holder's descriptor. Children of
-/// a task count if the plugin was about to fork it. Uses no
-/// heap.
+/// a task count if the plugin was about to fork it. Holders that are kept of an earlier dump are
+/// left out. Uses no heap.
 pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: impl FnMut(Held)) {
     for record in journal.records() {
         let number = |field| i32::try_from(record.get(field)).ok().filter(|number| *number > 1);
@@ -38,7 +38,7 @@ pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: 
         let is_forking = record.state() == Some(State::Forking);
         if is_forking && Stat::of(task).is_some_and(|stat| start == 0 || stat.start == start) {
             each_child(task, |child| {
-                if Some(child) == known {
+                if Some(child) == known || is_kept(journal, child) {
                     return;
                 }
                 if let Some(held) = open(task, child, owner, None) {
@@ -47,6 +47,15 @@ pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: 
             });
         }
     }
+}
+
+/// Tells whether a process is a holder that is kept of an earlier dump.
+fn is_kept(journal: &Journal<'_>, child: i32) -> bool {
+    let mut records = journal.records().filter(|record| record.state() == Some(State::Kept));
+    let named = records.find(|record| i32::try_from(record.get(Field::Holder)) == Ok(child));
+    named.is_some_and(|record| {
+        Stat::of(child).is_some_and(|stat| stat.start == record.get(Field::HolderStart))
+    })
 }
 
 /// Opens a process if it is a holder of this owner, or what is left of one. The remains do not say

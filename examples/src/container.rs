@@ -17,10 +17,11 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::held::Held;
 use crate::hints;
+use crate::instant;
 use crate::later::Later;
 use crate::marks;
 use crate::new_file::NewFile;
-use crate::options::{Size, criu_program};
+use crate::options::{INSTANT, InstantOnly, Orphans, Size, criu_program};
 use crate::output::{Output, micros};
 use crate::places::{keep_images_private, make_directories, note_writers};
 use crate::runtime_args::{BothArgs, OnlyCheckpointArgs, OnlyRestoreArgs};
@@ -71,6 +72,19 @@ struct CheckpointArgs {
     overwrite: bool,
     #[command(flatten)]
     shared: SharedArgs,
+    /// Stop the container for the shortest time: fork its processes, let them run on, and read
+    /// their memory from the forks. While that lasts, each page that a process writes takes memory
+    /// once more
+    #[arg(
+        long,
+        help_heading = INSTANT,
+        conflicts_with_all = ["auto_dedup", "lazy_pages", "page_server", "parent_path"]
+    )]
+    instant: bool,
+    #[command(flatten)]
+    how: InstantOnly,
+    #[command(flatten)]
+    orphans: Orphans,
     #[command(flatten)]
     runtime_options: OnlyCheckpointArgs,
 }
@@ -162,6 +176,7 @@ impl Tool for Container {
 Examples:
   criu-rs container checkpoint web -D img                    save and end the container web of runc
   criu-rs container checkpoint web -D img --runtime crun -R  save one of crun's, and let it run on
+  criu-rs container checkpoint web -D img -R --instant       the same, with the shortest standstill
   criu-rs container restore web -b bundle -D img             bring it back
   criu-rs container restore web -b bundle -D img --tcp-established --wait
 
@@ -220,8 +235,20 @@ impl CheckpointArgs {
         if let Some(Size(bytes)) = self.ghost_limit {
             dump = dump.ghost_limit(bytes);
         }
+        self.orphans.clear(pid, &output)?;
         let begun = Instant::now();
-        let dumped = drive.watch(|| dump.run(&criu))?.map_err(fault)?;
+        let (mut memory, mut facts) = (String::new(), None);
+        let dumped = if self.instant {
+            let how = self.how.options();
+            let captured = drive.watch(|| dump.instant(&criu, &how, &mut ()))?.map_err(fault)?;
+            instant::note(&output, &captured.tasks);
+            let read = instant::wait(captured.reading, &drive)?;
+            memory = format!(" ({})", instant::in_words(&captured.dumped, &read));
+            facts = Some(instant::facts(&captured.tasks, &read));
+            captured.dumped
+        } else {
+            drive.watch(|| dump.run(&criu))?.map_err(fault)?
+        };
         let ended = if self.leave_running { "it runs on" } else { "it has been ended" };
         let freezer = if dumped.freezer_left_out {
             " (without its freezer cgroup, which did not stop all its tasks)"
@@ -234,7 +261,10 @@ impl CheckpointArgs {
         let images = self.shared.images_dir.display();
         let external = checkpoint.external().iter().map(ToString::to_string);
         output.done(
-            format!("container {} (process {pid}) is saved in {images}{freezer}; {ended}", self.id),
+            format!(
+                "container {} (process {pid}) is saved in {images}{memory}{freezer}; {ended}",
+                self.id
+            ),
             json!({
                 "id": self.id, "pid": pid.as_raw(), "images": images.to_string(),
                 "external": external.collect::<Vec<_>>(),
@@ -242,6 +272,7 @@ impl CheckpointArgs {
                 "elapsed_us": micros(elapsed),
                 "marked_pages": marked,
                 "statistics": dumped.stats.as_ref().ok(),
+                "instant": facts,
             }),
         );
         Ok(Exit::Done.into())

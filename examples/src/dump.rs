@@ -107,8 +107,9 @@ Examples:
         note_writers(output, "--images-dir", images);
         self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
-        if self.instant.is_wanted() {
-            return self.run_instant(output, &criu);
+        self.saved.clear_orphans(output)?;
+        if let Some(options) = self.instant.given() {
+            return self.run_instant(output, &criu, &options);
         }
         let way = self.memory.way()?;
         let is_sent = way.is_some();

@@ -296,6 +296,7 @@ pub(crate) const OURS: &[&str] = &[
     "authfile",
     "ca",
     "capture",
+    "clear-orphans",
     "confine",
     "coordinator",
     "coordinator-certs",

@@ -62,6 +62,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Lock(error) => Some(about_locks(error.problem)),
         Error::Hook { source, .. } => coordinator::of_hook(&**source),
         Error::Instant(error) => instant::of(&**error),
+        Error::Holder(holder) => Some(instant::about_holder(holder.reader)),
         Error::Nested(_) => Some(about(Cause::NestedNamespace, Word::Dump)),
         Error::Place(error) => Some(about_place(&error.problem)),
         _ => advice(error, Word::of),
@@ -81,6 +82,7 @@ pub(crate) fn of_container(error: &Error) -> Option<&'static str> {
         ),
         Error::CheckpointExists { .. } => Some("use another directory, or --overwrite"),
         Error::Start { .. }
+        | Error::Holder(_)
         | Error::Instant(_)
         | Error::Lock(_)
         | Error::Nested(_)
@@ -239,6 +241,9 @@ mod tests {
         assert_eq!(can_be_followed(Word::Checkpoint, of_container(&exists).unwrap()), 1);
         for word in [Word::Dump, Word::Restore, Word::Checkpoint, Word::ContainerRestore] {
             can_be_followed(word, NO_CRIU);
+        }
+        for word in [Word::Dump, Word::PreDump, Word::Checkpoint] {
+            assert_eq!(can_be_followed(word, instant::about_holder(criu_rs::Reader::Unseen)), 1);
         }
         for error in instant::samples() {
             can_be_followed(Word::Dump, instant::of(&error).unwrap());

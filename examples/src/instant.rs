@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
+use criu_rs::Dumped;
 use criu_rs::instant::{ReadOut, Reading, TaskCapture, Way, WhyNot};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
@@ -56,12 +57,17 @@ pub(crate) fn note(output: &Output, tasks: &[TaskCapture]) {
     }
 }
 
-/// The memory of an instant dump in words: how much, and the time in which it was read.
-pub(crate) fn in_words(read: &ReadOut) -> String {
-    let page = procfs::page_size();
-    let all = HumanBytes(read.held.saturating_add(read.captured).saturating_mul(page));
-    let held = HumanBytes(read.held.saturating_mul(page));
-    format!("{all} of memory, {held} of it read in {:.1?} while it ran", read.time)
+/// Tells in words how much memory an instant dump has saved, and how long that took.
+pub(crate) fn in_words(dumped: &Dumped, read: &ReadOut) -> String {
+    let bytes = |pages: u64| HumanBytes(pages.saturating_mul(procfs::page_size()));
+    let mut words = format!("{} of memory", bytes(read.held.saturating_add(read.captured)));
+    if let Ok(stats) = &dumped.stats {
+        words += &format!(", frozen for {:.1?}", stats.frozen);
+    }
+    if read.held > 0 {
+        words += &format!(", {} read in {:.1?} while it ran", bytes(read.held), read.time);
+    }
+    words
 }
 
 /// The facts of an instant dump.

@@ -79,6 +79,7 @@ Examples:
         note_writers(output, "--images-dir", images);
         self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
+        self.saved.clear_orphans(output)?;
         let way = self.memory.way()?;
         let drive = Drive::new()?;
 

@@ -30,6 +30,7 @@ pub mod memory;
 pub mod mounts;
 mod network;
 pub mod oracle;
+pub mod orders;
 pub mod payload;
 pub mod place;
 pub mod process;

@@ -42,11 +42,17 @@ const fn table() -> [Option<Hook>; MOST_HOOKS] {
     hooks
 }
 
-/// CRIU has loaded the plugin. A failure would end the dump, so there is none: without holders a
-/// dump is complete too.
+/// CRIU has loaded the plugin. A failure ends the dump: that is needed only if CRIU would save
+/// holders, because a dump without holders is complete too.
 extern "C" fn init(stage: c_int) -> c_int {
-    let _ = catch_unwind(|| hooks::begin(stage));
-    0
+    #[cfg(target_arch = "x86_64")]
+    let calls = crate::calls::all();
+    #[cfg(not(target_arch = "x86_64"))]
+    let calls = crate::session::Calls;
+    match catch_unwind(|| hooks::begin(stage, &calls)) {
+        Ok(true) => 0,
+        _ => -libc::EIO,
+    }
 }
 
 /// CRIU is about to unload the plugin. The tasks are still stopped.

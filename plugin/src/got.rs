@@ -326,7 +326,11 @@ mod tests {
         let known = libc::getpgrp as *const () as usize;
         let slots = Slots::redirect(c"getpgrp", known, other as *const () as usize).unwrap();
         assert_eq!(ask(), -7);
+        // The linker makes the slots of Rust's programs read-only at their start.
+        let slot = slots.slots[0].unwrap();
+        assert!(!is_writable(slot.at).unwrap());
         drop(slots);
+        assert!(!is_writable(slot.at).unwrap());
         assert_eq!(ask(), was);
     }
 
@@ -334,6 +338,18 @@ mod tests {
     fn a_function_that_the_program_does_not_call_is_refused() {
         let error = Slots::redirect(c"no_such_function", 1, 2).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC));
+    }
+
+    #[test]
+    fn a_program_without_a_dynamic_section_is_refused() {
+        let main = Program::main().unwrap();
+        let mut found = [None; MOST];
+        assert!(main.slots(c"getpgrp", &mut found).is_some() && found[0].is_some());
+        // As the headers of a static program.
+        let part = |kind| main.headers.iter().position(|header| header.p_type == kind).unwrap();
+        let before = &main.headers[..part(libc::PT_DYNAMIC)];
+        let program = Program { base: main.base, headers: before };
+        assert_eq!(program.slots(c"getpgrp", &mut found), None);
     }
 
     #[test]

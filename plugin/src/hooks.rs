@@ -7,19 +7,33 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use crate::journal::VARIABLE;
-use crate::session::Session;
+use crate::session::{Calls, Session, Without};
 use crate::sys::{self, Mapped};
 
 /// The dump that CRIU is making, if somebody wants holders.
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
 /// CRIU begins to dump, and no task is stopped yet. Without a journal the plugin does nothing.
-pub(crate) fn begin(stage: i32) {
-    let Some(mut session) = session() else { return };
+/// Returns false if the dump must not go on.
+pub(crate) fn begin(stage: i32, calls: &Calls) -> bool {
+    let Some(mut session) = session() else { return true };
     *session = None;
-    if stage == DUMP {
-        *session = journal().and_then(Session::begin);
+    let Some(journal) = journal().filter(|_| stage == DUMP) else { return true };
+    match Session::begin(journal, calls) {
+        Ok(begun) => *session = Some(begun),
+        Err(without) => return without == Without::Complete,
     }
+    true
+}
+
+/// CRIU has opened a list of children.
+///
+/// # Errors
+/// The holders that are kept of earlier dumps cannot be taken out of the list.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn children(fd: i32) -> std::io::Result<()> {
+    // While another call of this file runs, CRIU's only thread opens nothing.
+    session().as_deref().and_then(Option::as_ref).map_or(Ok(()), |session| session.children(fd))
 }
 
 /// All tasks are stopped; this is one of them. Returns false if the dump must not go on.

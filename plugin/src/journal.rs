@@ -1,6 +1,6 @@
 //! The journal: what criu-rs and the plugin tell each other, in memory that both map.
 //!
-//! criu-rs makes a memfd, writes the head and a verdict for each task that it knows, and names the
+//! criu-rs makes a memfd that cannot shrink (`F_SEAL_SHRINK`), writes the head and a verdict for each task that it knows, and names the
 //! file in the environment variable [`VARIABLE`] of criu. The plugin maps the file, and writes what
 //! becomes of each task. A record is written by one side at a time: its [`State`] says whose turn
 //! it is.
@@ -83,15 +83,15 @@ pub enum Field {
     Rseq = 12,
 }
 
-/// What has become of the plugin.
+/// States of the plugin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u64)]
 pub enum Plugin {
     /// CRIU has not loaded it.
     Absent = 0,
-    /// It is ready.
+    /// The plugin is ready.
     Ready = 1,
-    /// It cannot work with this CRIU or kernel. No task has a holder.
+    /// The plugin cannot work with this CRIU or kernel. No task has a holder.
     Refused = 2,
 }
 
@@ -113,6 +113,9 @@ pub enum State {
     GivenUp = 5,
     /// The dump has failed, and the plugin has ended and reaped the holder.
     Ended = 6,
+    /// The record names a holder that is kept of an earlier dump, and no task. CRIU is not to see
+    /// the holder.
+    Kept = 7,
 }
 
 /// Reasons for which the plugin makes no holder.
@@ -243,6 +246,7 @@ impl Record<'_> {
             State::Held,
             State::GivenUp,
             State::Ended,
+            State::Kept,
         ];
         states.into_iter().find(|state| *state as u64 == self.get(Field::State))
     }

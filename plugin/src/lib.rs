@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! descriptor  the symbol by which CRIU finds the plugin
+//! calls       what CRIU calls in place of functions of the C library
 //! hooks       CRIU's calls, and the dump that they belong to
 //! session     one dump: what is ready, which tasks are forked, what becomes of their holders
 //! scan        the answers to CRIU's scans of pagemaps
+//! children    the lists of children that CRIU reads, without holders of an earlier dump
 //! watch       which task a pagemap is of, and what its holder has
 //! mappings    the mappings of a holder, and which of them are special
 //! pagemap     the kernel's scan of pages
@@ -17,6 +19,10 @@
 //!
 //! The plugin works on x86-64. Elsewhere it says that it does not.
 
+#[cfg(target_arch = "x86_64")]
+mod calls;
+#[cfg(target_arch = "x86_64")]
+mod children;
 #[cfg(target_arch = "x86_64")]
 mod file;
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,20 @@
 //! The dump on an architecture that the plugin does not know.
 
-use crate::journal::{Head, Journal, Plugin};
+use crate::journal::{Head, Journal, Plugin, State};
 use crate::sys::Mapped;
+
+/// No function of the C library is replaced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calls;
+
+/// What becomes of a dump without a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Without {
+    /// CRIU saves everything itself.
+    Complete,
+    /// CRIU would save holders as if they were tasks.
+    Wrong,
+}
 
 /// A dump without holders.
 #[derive(Debug)]
@@ -9,11 +22,15 @@ pub(crate) enum Session {}
 
 impl Session {
     /// Says in the journal that the plugin refuses, with `EOPNOTSUPP`.
-    pub(crate) fn begin(mapped: Mapped) -> Option<Self> {
-        let journal = Journal::new(mapped.words())?;
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn begin(mapped: Mapped, _calls: &Calls) -> Result<Self, Without> {
+        let journal = Journal::new(mapped.words()).ok_or(Without::Complete)?;
         journal.set(Head::Errno, u64::from(libc::EOPNOTSUPP.unsigned_abs()));
         journal.set(Head::Plugin, Plugin::Refused as u64);
-        None
+        let are_kept = journal.records().any(|record| record.state() == Some(State::Kept));
+        Err(if are_kept { Without::Wrong } else { Without::Complete })
     }
 
     pub(crate) fn task(&mut self, _pid: i32) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::children;
 use crate::got::{self, Slots};
 use crate::inject::{self, GiveUp, Owner};
 use crate::journal::{Field, Head, Journal, Plugin, Reason, Record, State};
@@ -17,26 +18,54 @@ use crate::watch::Watch;
 pub(crate) struct Session {
     mapped: Mapped,
     watch: Watch,
-    /// The slots of `ioctl`, which lead to [`scan::ioctl`].
-    slots: Slots,
+    /// The slots of `ioctl`, and those of `openat` if there are holders to hide.
+    slots: (Slots, Option<Slots>),
+}
+
+/// Addresses of the functions that CRIU calls in place of those of the C library.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calls {
+    pub(crate) ioctl: usize,
+    pub(crate) openat: usize,
+}
+
+/// What becomes of a dump without a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Without {
+    /// CRIU saves everything itself.
+    Complete,
+    /// CRIU would save holders as if they were tasks.
+    Wrong,
 }
 
 impl Session {
-    /// Gets ready, and says so in the journal. Returns `None` if CRIU, the kernel or the journal is
-    /// none that the plugin can work with.
-    pub(crate) fn begin(mapped: Mapped) -> Option<Self> {
-        let journal = Journal::new(mapped.words())?;
-        match redirect() {
+    /// Gets ready, and says so in the journal.
+    ///
+    /// # Errors
+    /// CRIU, the kernel or the journal is none that the plugin can work with.
+    pub(crate) fn begin(mapped: Mapped, calls: &Calls) -> Result<Self, Without> {
+        let journal = Journal::new(mapped.words()).ok_or(Without::Complete)?;
+        let are_kept = children::are_kept(&journal);
+        match redirect(calls, are_kept) {
             Ok(slots) => {
                 journal.set(Head::Plugin, Plugin::Ready as u64);
-                Some(Self { mapped, watch: Watch::default(), slots })
+                Ok(Self { mapped, watch: Watch::default(), slots })
             }
             Err(error) => {
                 journal.set(Head::Errno, number(&error));
                 journal.set(Head::Plugin, Plugin::Refused as u64);
-                None
+                Err(if are_kept { Without::Wrong } else { Without::Complete })
             }
         }
+    }
+
+    /// Takes the holders of earlier dumps out of an open list of children.
+    ///
+    /// # Errors
+    /// The errors of [`children::hide`].
+    pub(crate) fn children(&self, fd: i32) -> io::Result<()> {
+        let journal = Journal::new(self.mapped.words()).ok_or(io::ErrorKind::InvalidData)?;
+        children::hide(&journal, fd)
     }
 
     /// Makes a holder of a stopped task, if the journal wants one. Returns false if the task is not
@@ -75,18 +104,24 @@ impl Session {
     }
 }
 
-/// Leads CRIU's calls of `ioctl` to the plugin, if CRIU and the kernel know the scan of pagemaps.
+/// Leads CRIU's calls of `ioctl` to the plugin, if CRIU and the kernel know the scan of pagemaps,
+/// and those of `openat`, if there are holders to hide.
 ///
 /// # Errors
 /// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that is
 /// not known, and the errors of `mprotect(2)`.
-fn redirect() -> io::Result<Slots> {
+fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
     Pagemap::new(std::fs::File::open("/proc/self/pagemap")?)?;
     if !got::mentions(PAGEMAP_SCAN) {
         return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
     }
     let known = libc::ioctl as *const () as usize;
-    Slots::redirect(c"ioctl", known, scan::ioctl as *const () as usize)
+    let scans = Slots::redirect(c"ioctl", known, calls.ioctl)?;
+    let lists = || {
+        let known = libc::openat64 as *const () as usize;
+        Slots::redirect(c"openat64", known, calls.openat)
+    };
+    Ok((scans, are_kept.then(lists).transpose()?))
 }
 
 /// Forks a task that is wanted, and notes its holder.

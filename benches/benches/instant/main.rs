@@ -167,7 +167,7 @@ impl Row {
                 let capture = dump.instant(&self.criu, &options, &mut ())?;
                 let held = capture.tasks.iter().find_map(|task| match task.way {
                     Way::Held { fork, .. } => Some(fork),
-                    Way::Captured(_) => None,
+                    _ => None,
                 });
                 let fork = held.ok_or_else(|| format!("no holder: {:?}", capture.tasks))?;
                 let gap = self.watch.gap();

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::budget::SeriesEnd;
 use crate::error::Error;
 use crate::pages::PagesError;
 use crate::value::Pid;
@@ -31,7 +32,7 @@ pub enum InstantError {
     Lost {
         /// The task.
         task: Pid,
-        /// Its holder.
+        /// The holder of the task.
         holder: Pid,
         /// The reason.
         why: String,
@@ -39,8 +40,8 @@ pub enum InstantError {
     /// The pages cannot be read or written. No checkpoint is left; the tasks run on.
     #[error("{0}")]
     Pages(#[from] PagesError),
-    /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the tasks
-    /// run on.
+    /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the
+    /// tasks run on.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),
     /// The plugin has damaged the journal. No checkpoint is left; the tasks run on.
@@ -54,6 +55,10 @@ pub enum InstantError {
     /// the tasks run on.
     #[error("another container of the pod has failed")]
     Others,
+    /// The holders of a series have ended between two rounds, and the caller wants to know. Nothing
+    /// was touched. The next round is a full one.
+    #[error("the series has ended: {0}")]
+    SeriesEnded(SeriesEnd),
     /// The thread that reads the memory has panicked. No checkpoint is left; the tasks run on.
     #[error("the thread that reads the memory has panicked")]
     Panicked,

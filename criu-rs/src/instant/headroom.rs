@@ -1,6 +1,6 @@
 //! Room for the worst case: the tasks write all their memory while the holders live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::value::Pid;
 /// happened to a task.
 pub(super) fn check(tasks: &mut [Planned]) -> bool {
     let mut is_room = check_cgroups(tasks, &Hierarchies::of_machine());
-    let needed = worst(tasks.iter().map(|task| held_bytes(task)));
+    let needed = worst(tasks.iter().map(held_bytes));
     if let Some(free) = free_of_machine().filter(|free| *free < needed) {
         let why = WhyNot::Memory { needed, free, cgroup: None };
         is_room &= !take(tasks, |_| true, &why);
@@ -70,6 +70,28 @@ fn worst(bytes: impl Iterator<Item = u64>) -> u64 {
 /// The memory that programs can take without swapping, in bytes.
 pub(super) fn free_of_machine() -> Option<u64> {
     Meminfo::current().ok()?.mem_available
+}
+
+/// The memory that is left for processes.
+#[derive(Debug)]
+pub(super) struct Free {
+    /// The cgroups of the processes, and all cgroups above them.
+    cgroups: BTreeSet<PathBuf>,
+}
+
+impl Free {
+    /// Finds the cgroups of processes.
+    pub(super) fn of(pids: &[Pid]) -> Self {
+        let hierarchies = Hierarchies::of_machine();
+        Self { cgroups: pids.iter().flat_map(|pid| hierarchies.above(*pid)).collect() }
+    }
+
+    /// Returns the bytes that are left on the machine, or in the cgroup that has least. `None` if
+    /// nobody says.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let cgroups = self.cgroups.iter().filter_map(|cgroup| free_memory(cgroup));
+        cgroups.chain(free_of_machine()).min()
+    }
 }
 
 /// The bytes that a memory cgroup has left: to its limit, with the files in its page cache that can

@@ -23,13 +23,15 @@ pub(super) struct Holders {
     /// Stays until the holders have ended.
     _guard: Guard,
     shared: Arc<Shared>,
+    /// Tells that no holder but the known ones is to end.
+    is_settled: bool,
 }
 
 /// A task with a holder.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) pid: Pid,
-    /// Its number in its own pid namespace: the number in the names of its images.
+    /// Number in the pid namespace of the task: the number in the names of its images.
     pub(super) inner: u32,
     pub(super) holder: Holder,
     /// Memory for which the pages of the holder count.
@@ -43,7 +45,12 @@ pub(super) struct Held {
 impl Holders {
     /// The holders of a dump, none of which has been opened.
     pub(super) fn new(shared: Arc<Shared>, guard: Guard) -> Self {
-        Self { tasks: Vec::new(), _guard: guard, shared }
+        Self { tasks: Vec::new(), _guard: guard, shared, is_settled: false }
+    }
+
+    /// Keeps the holders beyond their round. Later holders of the same tasks do not end with them.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = true;
     }
 
     /// Opens the holders of a dump that has succeeded, and counts their pages.
@@ -52,6 +59,10 @@ impl Holders {
     /// A holder is gone, or the images of its task cannot be read.
     pub(super) fn open(&mut self, set: &ImageSet) -> Result<(), InstantError> {
         let journal = self.shared.journal()?;
+        if shared::is_unhidden(&journal) {
+            let why = "criu may have saved the holders of the round before as tasks";
+            return Err(InstantError::Journal(why.into()));
+        }
         let records = journal.records().filter(|record| record.state() == Some(State::Held));
         for record in records {
             self.tasks.push(Held::open(&record)?);
@@ -72,7 +83,8 @@ impl Holders {
 
     fn end_all(&mut self) -> Vec<Unreaped> {
         let known = std::mem::take(&mut self.tasks).into_iter().map(|held| held.holder);
-        teardown::end(known.collect(), self.shared.journal().ok().as_ref())
+        let journal = self.shared.journal().ok().filter(|_| !self.is_settled);
+        teardown::end(known.collect(), journal.as_ref())
     }
 }
 

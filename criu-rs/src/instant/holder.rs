@@ -64,13 +64,13 @@ impl Holder {
             return other(&started);
         }
         let Some(own) = Owner::this() else { return other("has an owner without /proc") };
-        match Look::at(pid.as_raw()) {
+        match Look::settled(pid.as_raw()) {
             Some(Look::Parked(owner)) if owner == own => {}
             Some(Look::Parked(owner)) => {
                 return other(&format!("is a holder of process {}", owner.pid));
             }
             Some(Look::Dead) => return Err(gone()),
-            None => return other("does not wait as a holder"),
+            Some(Look::Begins) | None => return other("does not wait as a holder"),
         }
         // What was looked at by its number was the holder all the time.
         if !bond.is_there() {
@@ -87,6 +87,11 @@ impl Holder {
     /// The time of its start, in the kernel's ticks since boot.
     pub(super) fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Tells whether the holder has not ended.
+    pub(super) fn is_there(&self) -> bool {
+        self.bond.is_there()
     }
 
     /// Counts the pages in each mapping, and remembers the numbers for
@@ -180,3 +185,150 @@ fn gone() -> io::Error {
 
 /// The runs of one look at the pages: 12 KiB on the stack.
 const REGIONS: usize = 512;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::{Duration, Instant};
+
+    use criu_lab::lazy::{PAGE, Region as Memory, fork};
+    use criu_plugin::journal::Journal;
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::waitpid;
+
+    use super::*;
+    use crate::sys::holders::lab::hold;
+
+    /// A task that writes two pages all the time, and its holder.
+    struct Pair {
+        task: Pid,
+        holder: Pid,
+        memory: Memory,
+    }
+
+    impl Pair {
+        fn start() -> Self {
+            let memory = Memory::new(64);
+            for page in [3, 4, 9, 63] {
+                memory.set_word(page, 1, 7);
+            }
+            let task = fork(|| {
+                loop {
+                    memory.set_word(3, 0, memory.word(3, 0) + 1);
+                    memory.set_word(20, 0, memory.word(20, 0) + 1);
+                }
+            });
+            let map = Pagemap::open(nix::unistd::Pid::from_raw(task)).unwrap();
+            // The child has begun to write.
+            let page = (memory.start + 20 * PAGE) as u64;
+            let range = page..page + PAGE as u64;
+            let mut regions = [Region::default()];
+            assert!(criu_lab::soon(|| map.scan(range.clone(), &mut regions).unwrap().count == 1));
+            let holder = Pid::new(hold(task, Owner::this().unwrap())).unwrap();
+            Self { task: Pid::new(task).unwrap(), holder, memory }
+        }
+
+        fn start_time(&self) -> u64 {
+            Stat::of(self.holder.as_raw()).unwrap().start
+        }
+
+        fn range(&self) -> Range<u64> {
+            let start = self.memory.start as u64;
+            start..start + (self.memory.pages * PAGE) as u64
+        }
+    }
+
+    impl Drop for Pair {
+        fn drop(&mut self) {
+            for pid in [self.holder, self.task] {
+                let _ = kill(pid.nix(), Signal::SIGKILL);
+            }
+            let _ = waitpid(self.task.nix(), None);
+        }
+    }
+
+    #[test]
+    fn a_holder_keeps_the_memory_while_its_task_writes() {
+        let pair = Pair::start();
+        let mut holder = Holder::of(pair.task, pair.holder, pair.start_time()).unwrap();
+        assert_eq!((holder.pid(), holder.start()), (pair.holder, pair.start_time()));
+        let mut runs = Vec::new();
+        let mut next = pair.range().start;
+        while next < pair.range().end {
+            next = holder.scan(next..pair.range().end, &mut runs).unwrap();
+        }
+        let at = |page: usize| (pair.memory.start + page * PAGE) as u64;
+        let wanted = [(3, 5), (9, 10), (20, 21), (63, 64)];
+        assert_eq!(runs, wanted.map(|(start, end)| at(start)..at(end)));
+        let read = |page: usize| {
+            let mut bytes = [0; 16];
+            holder.read_at(at(page), &mut bytes).unwrap();
+            bytes
+        };
+        let first = read(3);
+        assert_eq!((first[8], read(4)[8]), (7, 7));
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(read(3), first, "the task has written meanwhile");
+        let mut all = vec![0; 64 * PAGE];
+        holder.read_at(at(0), &mut all).unwrap();
+        assert_eq!((all[3 * PAGE + 8], all[63 * PAGE + 8]), (7, 7));
+
+        let part =
+            |start: usize, end: usize| Mapping { start: at(start), end: at(end), lazy: true };
+        assert_eq!(holder.counted(pair.range()), None);
+        assert_eq!(holder.count(&[part(0, 4), part(4, 20), part(30, 64)]).unwrap(), 4);
+        let counted = [(0, 4), (4, 20), (30, 64), (0, 20), (5, 20)];
+        let counted = counted.map(|(start, end)| holder.counted(at(start)..at(end)));
+        assert_eq!(counted, [Some(1), Some(2), Some(1), None, None]);
+        assert!(holder.read_at(8, &mut all).is_err(), "no memory is there");
+    }
+
+    #[test]
+    fn a_holder_that_has_ended_is_an_error() {
+        let pair = Pair::start();
+        let holder = Holder::of(pair.task, pair.holder, pair.start_time()).unwrap();
+        let bond = Bond::open(pair.task.as_raw(), pair.holder.as_raw()).unwrap();
+        bond.kill();
+        assert!(criu_lab::soon(|| criu_lab::process::has_ended(pair.holder)));
+        let ended = |error: io::Error| {
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            assert!(error.to_string().contains("ended"), "{error}");
+        };
+        ended(holder.read_at(pair.range().start, &mut [0; 8]).unwrap_err());
+        ended(holder.scan(pair.range(), &mut Vec::new()).unwrap_err());
+        let opened = Holder::of(pair.task, pair.holder, holder.start());
+        assert!(opened.is_err(), "the remains");
+        bond.reap(Instant::now() + Duration::from_secs(20)).unwrap();
+        ended(holder.read_at(pair.range().start, &mut [0; 8]).unwrap_err());
+    }
+
+    #[test]
+    fn a_process_that_is_not_the_holder_is_refused() {
+        let pair = Pair::start();
+        let words: Vec<AtomicU64> =
+            (0..Journal::bytes(1) / 8).map(|_| AtomicU64::default()).collect();
+        let record = Journal::make(&words).add(1).unwrap();
+        let open = |pid: u64, start: u64| {
+            record.set(Field::Holder, pid);
+            record.set(Field::HolderStart, start);
+            Holder::open(pair.task, &record).map(|holder| holder.pid()).map_err(|e| e.to_string())
+        };
+        let number = |pid: Pid| u64::try_from(pid.as_raw()).unwrap();
+        let start = pair.start_time();
+        assert_eq!(open(number(pair.holder), start), Ok(pair.holder));
+        let said = open(number(pair.holder), start + 1).unwrap_err();
+        assert!(said.contains(&format!("has started at tick {start}")), "{said}");
+        let started = Stat::of(pair.task.as_raw()).unwrap().start;
+        let said = open(number(pair.task), started).unwrap_err();
+        assert!(said.ends_with("does not wait as a holder"), "{said}");
+        for pid in [0, 1 << 31, u64::MAX, i32::MAX as u64] {
+            assert!(open(pid, start).is_err());
+        }
+        let other = Owner { pid: 1, start: 1 };
+        let stranger = Pid::new(hold(pair.task.as_raw(), other)).unwrap();
+        let start = Stat::of(stranger.as_raw()).unwrap().start;
+        let said = open(number(stranger), start).unwrap_err();
+        assert!(said.ends_with("is a holder of process 1"), "{said}");
+        kill(stranger.nix(), Signal::SIGKILL).unwrap();
+    }
+}

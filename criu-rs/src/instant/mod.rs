@@ -46,8 +46,10 @@
 //! [`TaskCapture`] says which way was taken, and why. A dump that ends its tasks
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
+mod budget;
 mod delta;
 mod error;
+mod frames;
 mod guard;
 mod headroom;
 mod held;
@@ -58,10 +60,13 @@ mod orphans;
 mod outcome;
 mod plan;
 mod read;
+mod rounds;
 mod run;
+mod series;
 mod shared;
 mod teardown;
 
+pub use budget::{Budget, SeriesEnd};
 pub use error::InstantError;
 pub use library::find_plugin;
 pub use options::{Headroom, InstantOptions};
@@ -71,3 +76,4 @@ pub use outcome::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};
 pub(crate) use read::Agreed;
 #[cfg(feature = "pod")]
 pub(crate) use run::Ready;
+pub use series::{InstantSeries, SeriesOptions, WhenEnded};

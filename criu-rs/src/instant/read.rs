@@ -84,7 +84,10 @@ impl Job {
         read.time = begun.elapsed();
         let complete = Instant::now();
         match self.delta.take() {
-            Some(mut delta) => delta.complete(self.holders),
+            Some(mut delta) => {
+                self.holders.settle();
+                delta.complete(self.holders);
+            }
             None => read.unreaped = self.holders.end().iter().map(ToString::to_string).collect(),
         }
         read.teardown = complete.elapsed();
@@ -142,7 +145,10 @@ impl Job {
 }
 
 /// The runs of pages that a holder holds in mappings.
-fn held_runs(holder: &dyn HeldPages, mappings: &[Mapping]) -> std::io::Result<Vec<Range<u64>>> {
+pub(super) fn held_runs(
+    holder: &dyn HeldPages,
+    mappings: &[Mapping],
+) -> std::io::Result<Vec<Range<u64>>> {
     let mut runs = Vec::new();
     for mapping in mappings {
         let mut at = mapping.start;

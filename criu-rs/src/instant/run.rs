@@ -157,7 +157,7 @@ impl<'a> Ready<'a> {
         };
         let mut dump = dump.clone().hide_holders(kept.to_vec());
         dump.common.opts.images = directory;
-        let shared = Shared::new(&plan).map_err(|e| Error::system("make a journal", e))?;
+        let shared = Shared::new(&plan, kept).map_err(|e| Error::system("make a journal", e))?;
         let shared = Arc::new(shared);
         let guard = Guard::start(shared.as_fd()).map_err(|e| Error::system("start a guard", e))?;
         let pool = pool(options.pool.unwrap_or_else(|| plan.pool()))?;

@@ -20,8 +20,10 @@ pub(super) struct Shared(SharedWords);
 
 impl Shared {
     /// Makes a journal with the verdicts of a plan, and room for tasks that begin until the freeze.
-    pub(super) fn new(plan: &Plan) -> io::Result<Self> {
-        let capacity = plan.tasks.len().saturating_mul(2).saturating_add(SPARE).min(MOST);
+    /// `kept` are the holders of an earlier round, which CRIU is not to see.
+    pub(super) fn new(plan: &Plan, kept: &[(Pid, u64)]) -> io::Result<Self> {
+        let capacity = plan.tasks.len().saturating_mul(2).saturating_add(SPARE);
+        let capacity = capacity.saturating_add(kept.len()).min(MOST);
         let shared = Self(SharedWords::new(Journal::bytes(capacity))?);
         let journal = Journal::make(shared.0.words());
         let own = Pid::this();
@@ -38,6 +40,13 @@ impl Shared {
                 Verdict::Hold => State::Wanted,
                 Verdict::Capture(_) => State::Unwanted,
             });
+        }
+        for (holder, start) in kept {
+            let record = journal.add(0);
+            let record = record.ok_or_else(|| io::Error::other("more than 65536 processes"))?;
+            record.set(Field::Holder, id(*holder));
+            record.set(Field::HolderStart, *start);
+            record.pass(State::Kept);
         }
         Ok(shared)
     }
@@ -74,6 +83,12 @@ pub(super) fn idle(journal: &Journal<'_>) -> Option<WhyNot> {
         plugin if plugin == Plugin::Absent as u64 => Some(WhyNot::Absent),
         _ => Some(WhyNot::Refused(errno(journal.head(Head::Errno)))),
     }
+}
+
+/// Tells whether CRIU may have seen holders that are kept of an earlier round.
+pub(super) fn is_unhidden(journal: &Journal<'_>) -> bool {
+    let mut records = journal.records();
+    records.any(|record| record.state() == Some(State::Kept)) && idle(journal).is_some()
 }
 
 /// Returns the reason why the plugin has made no holder for a task.

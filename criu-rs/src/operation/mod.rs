@@ -29,6 +29,7 @@ pub use capture::Captured;
 pub use check::Check;
 pub use cpuinfo::CpuInfo;
 pub use dump::{Dump, Dumped};
+#[cfg(feature = "instant")]
 pub(crate) use holders::{Hidden, refuse_holders};
 pub use kept_open::KeptOpen;
 #[cfg(feature = "lazy")]

@@ -19,6 +19,9 @@ use crate::value::{Cancel, InvalidValue, Pid};
 
 pub(super) type Container<'a> = gate::Container<'a, Dump<'a>>;
 
+/// The outcomes of operations, by the names of their containers.
+type Outcomes<O> = Vec<(String, <O as Operation>::Outcome)>;
+
 /// Containers to be dumped as one, such as those of a Kubernetes pod.
 ///
 /// First all containers are frozen by their cgroups, and they stay frozen until the last is saved:
@@ -127,7 +130,7 @@ impl<'a> Pod<'a> {
         criu: &Criu,
         hooks: &mut dyn PodHooks,
         make: impl FnOnce(Vec<Container<'a>>) -> Result<Vec<gate::Container<'a, O>>, PodError>,
-    ) -> Result<(Vec<(String, O::Outcome)>, Duration), PodError> {
+    ) -> Result<(Outcomes<O>, Duration), PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
         if matches!(criu.program(), Ok(Some(_))) {

@@ -51,7 +51,7 @@ impl Stat {
 /// The system call that a thread waits in: its number and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
-    pub(crate) number: i64,
+    pub(crate) number: libc::c_long,
     pub(crate) arguments: [u64; 6],
 }
 
@@ -68,6 +68,7 @@ pub(crate) enum Doing {
 
 impl Doing {
     /// Looks at a thread of a process. `None` if there is none, or this process may not trace it.
+    #[cfg(any(test, feature = "instant"))]
     pub(crate) fn of(pid: i32, thread: i32) -> Option<Self> {
         let mut path = place(pid, b"/task/");
         path.number(thread).add(b"/syscall\0");
@@ -92,7 +93,7 @@ impl Doing {
             b"-1" => return Some(Self::Stands),
             _ => {}
         }
-        let number = i64::try_from(decimal(first)?).ok()?;
+        let number = libc::c_long::try_from(decimal(first)?).ok()?;
         let mut arguments = [0; 6];
         for argument in &mut arguments {
             *argument = hexadecimal(fields.next()?.strip_prefix(b"0x")?)?;
@@ -196,6 +197,7 @@ impl<'b> Seeker<'_, 'b> {
 
 /// The number of a process in the pid namespace of another: the number that the other one uses. The
 /// process is in that namespace, or below it.
+#[cfg(any(test, feature = "instant"))]
 pub(crate) fn number_for(pid: i32, other: i32) -> Option<i32> {
     let (mut line, mut of_other) = ([0; LINE], [0; LINE]);
     let depth = numbers(status(other, b"NSpid:", &mut of_other)?).count();
@@ -214,11 +216,13 @@ pub(crate) fn held_back(pid: i32) -> Option<u64> {
 }
 
 /// Returns the process of a thread.
+#[cfg(any(test, feature = "instant"))]
 pub(crate) fn process_of(thread: i32) -> Option<i32> {
     numbers(status(thread, b"Tgid:", &mut [0; LINE])?).next()
 }
 
 /// Returns the thread that traces a thread, if there is one.
+#[cfg(any(test, feature = "instant"))]
 pub(crate) fn tracer(pid: i32) -> Option<i32> {
     numbers(status(pid, b"TracerPid:", &mut [0; LINE])?).next().filter(|tracer| *tracer > 0)
 }

@@ -106,3 +106,50 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The time for one holder before the next has its turn.
 const TURN: Duration = Duration::from_millis(500);
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use nix::sys::signal::Signal;
+
+    use super::*;
+    use crate::sys::holders::Owner;
+    use crate::sys::holders::lab::{Task, children, ended, hold};
+
+    fn pid(number: i32) -> Pid {
+        Pid::new(number).unwrap()
+    }
+
+    #[test]
+    fn orphans_are_ended_and_holders_with_a_reader_stay() {
+        let (task, own) = (Task::sleeping(), Owner::this().unwrap());
+        let (root, gone) = (pid(task.pid()), ended());
+        let read = hold(task.pid(), own);
+        let orphans = [hold(task.pid(), gone), hold(task.pid(), gone)];
+        let dead = hold(task.pid(), gone);
+        nix::sys::signal::kill(pid(dead).nix(), Signal::SIGKILL).unwrap();
+        assert!(criu_lab::soon(|| criu_lab::process::has_ended(dead)));
+        let found = below(root);
+        assert_eq!(found.len(), 4);
+        assert!(found.contains(&Found { task: root, holder: pid(dead), owner: None }));
+        let ended = clear_orphans(root, false).unwrap();
+        let ended: Vec<i32> = ended.iter().map(|holder| holder.holder.as_raw()).collect();
+        assert_eq!(ended, orphans);
+        assert_eq!(children(task.pid()), [read]);
+        let left = below(root)[0].alive().unwrap();
+        assert_eq!((left.holder, left.owner, left.reader), (pid(read), Pid::this(), Reader::Lives));
+        assert!(end(&[Bond::open(task.pid(), read).unwrap()], PATIENCE).is_empty());
+        task.is_unharmed();
+        assert_eq!(clear_orphans(root, true).unwrap(), []);
+    }
+
+    #[test]
+    fn the_end_of_many_tasks_includes_some_that_have_died() {
+        let own = Owner::this().unwrap();
+        let mut tasks: Vec<Task> = (0..6).map(|_| Task::sleeping()).collect();
+        let bond = |task: &Task| Bond::open(task.pid(), hold(task.pid(), own)).unwrap();
+        let bonds: Vec<Bond> = tasks.iter().map(bond).collect();
+        tasks.truncate(4);
+        assert!(end(&bonds, PATIENCE).is_empty());
+        tasks.iter().for_each(Task::is_unharmed);
+    }
+}

@@ -27,6 +27,8 @@ pub use cgroup::CgroupMode;
 pub use copy_notice::CopyNotice;
 pub use cpu_cap::CpuCap;
 pub use dir::Dir;
+#[cfg(feature = "instant")]
+pub(crate) use dir::name_of;
 pub(crate) use dir::read_file;
 #[cfg(any(feature = "oci", feature = "pod"))]
 pub(crate) use dir::replace_file;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use criu_lab::generations::Shape;
@@ -299,11 +298,18 @@ impl Group {
     /// Makes one, and moves a process there.
     #[track_caller]
     pub fn make(controller: &str, pid: i32) -> Self {
+        let group = Self::new(controller);
+        group.set("cgroup.procs", &pid.to_string());
+        group
+    }
+
+    /// Makes an empty one.
+    #[track_caller]
+    pub fn new(controller: &str) -> Self {
         let path = Path::new("/sys/fs/cgroup").join(controller);
         assert!(path.is_dir(), "the machine has no hierarchy of {controller}");
-        let group = Self(path.join(format!("instant-{pid}")));
+        let group = Self(path.join("instant"));
         fs::create_dir_all(&group.0).unwrap();
-        group.set("cgroup.procs", &pid.to_string());
         group
     }
 
@@ -323,9 +329,4 @@ impl Group {
         let gone = || fs::remove_dir(&self.0).is_ok();
         assert!(within(Duration::from_secs(5), gone), "{} stays", self.0.display());
     }
-}
-
-/// A program that is there.
-pub fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
 }

@@ -104,7 +104,8 @@ impl Scene {
     /// # Errors
     /// What is wrong.
     pub fn goes_on(&self) -> Result<(), String> {
-        self.watches.iter().try_for_each(|watch| watch.goes_on(2, SOON))?;
+        let go_on = self.watches.iter().try_for_each(|watch| watch.goes_on(2, SOON));
+        go_on.map_err(|why| format!("{why}\n{}", threads(&self.pids)))?;
         for pid in &self.pids {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             if !status.contains("TracerPid:\t0\n") || status.contains("State:\tT") {
@@ -199,6 +200,26 @@ pub fn is_whole(images: &Path) -> Result<(), String> {
         Some(finding) => Err(finding.to_string()),
         None => Ok(()),
     }
+}
+
+/// What the threads of processes do, for a person.
+fn threads(pids: &[Pid]) -> String {
+    let tasks = pids.iter().filter_map(|pid| Process::new(pid.as_raw()).ok()?.tasks().ok());
+    let tell = |task: procfs::process::Task| {
+        let read = |name: &str| {
+            let path = format!("/proc/{}/task/{}/{name}", task.pid, task.tid);
+            fs::read_to_string(path).unwrap_or_default().trim().replace('\n', " < ")
+        };
+        let wanted = ["State", "TracerPid", "SigPnd", "ShdPnd", "SigBlk"];
+        let status = read("status");
+        let status: Vec<&str> = status
+            .split(" < ")
+            .filter(|line| wanted.iter().any(|name| line.starts_with(name)))
+            .collect();
+        format!("{} {status:?} {} {}", task.tid, read("syscall"), read("stack"))
+    };
+    let lines: Vec<String> = tasks.flatten().flatten().map(tell).collect();
+    lines.join("\n")
 }
 
 /// The holders of this sandbox, zombies too: processes that tell nobody of their end, or that sleep

@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod kinds;
 mod lab;
+mod series;
 mod soak;
 
 use std::path::Path;
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, soak::TESTS].concat()
+    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, series::TESTS, soak::TESTS]
+        .concat()
 }
 
 fn run_all() -> ExitCode {
@@ -72,6 +74,15 @@ fn run_apart(limit: Duration, words: &[&str]) -> Result<(), Failed> {
 /// The process that waits outside of the sandbox.
 fn apart(words: &[String]) {
     let limit = Duration::from_millis(words[0].parse().unwrap());
+    if std::env::var_os("TMPDIR").is_none() {
+        // A place of its own for temporary files: others' come and go.
+        let temporary = place::Short::folder();
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.arg("--apart").args(words).env("TMPDIR", temporary.path());
+        let status = again.stdin(std::process::Stdio::null()).status().unwrap();
+        drop(temporary);
+        std::process::exit(status.code().unwrap_or(1));
+    }
     if let Err(error) = sandbox::run(&words[1..], Layout::Machine, limit) {
         eprintln!("{error}");
         std::process::exit(1);

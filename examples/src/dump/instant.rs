@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use criu_cri::coordinator::Joined;
-use criu_rs::instant::{ReadOut, TaskCapture};
+use criu_rs::instant::{InstantOptions, ReadOut, TaskCapture};
 use criu_rs::{Criu, Dump, Dumped, Hooks};
 use serde_json::json;
 
@@ -18,10 +18,14 @@ use crate::marks;
 use crate::output::{Output, micros};
 
 impl Program {
-    pub(super) fn run_instant(&self, output: &Output, criu: &Criu) -> Result<ExitCode, Fault> {
+    pub(super) fn run_instant(
+        &self,
+        output: &Output,
+        criu: &Criu,
+        options: &InstantOptions,
+    ) -> Result<ExitCode, Fault> {
         let images = self.images.path();
         let mut server = self.memory.client(criu)?;
-        let options = self.instant.options();
         let drive = Drive::new()?;
         let mut config = Config::default();
         let dump = Dump::new(self.saved.tree, images).after_dump(self.dump.after());
@@ -36,8 +40,8 @@ impl Program {
         let mut member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
         let begun = Instant::now();
         let mut capture = |hooks: &mut dyn Hooks| match server.take() {
-            Some(server) => dump.instant_to(criu, &options, server, hooks),
-            None => dump.instant(criu, &options, hooks),
+            Some(server) => dump.instant_to(criu, options, server, hooks),
+            None => dump.instant(criu, options, hooks),
         };
         let captured = drive.watch(|| match &mut member {
             None => capture(&mut ()),
@@ -65,10 +69,9 @@ impl Program {
         let (pid, images) = (self.saved.tree, self.images.path());
         let stats = dumped.stats.as_ref().ok();
         let (after, runs_on) = self.end();
-        let frozen = stats.map(|stats| format!("frozen for {:.1?}, ", stats.frozen));
-        let (frozen, memory) = (frozen.unwrap_or_default(), instant::in_words(read));
+        let memory = instant::in_words(dumped, read);
         output.done(
-            format!("process {pid} is saved in {} ({frozen}{memory}); {runs_on}", images.display()),
+            format!("process {pid} is saved in {} ({memory}); {runs_on}", images.display()),
             json!({
                 "pid": pid.as_raw(),
                 "images": images.to_string_lossy(),

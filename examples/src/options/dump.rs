@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use criu_rs::instant::clear_orphans;
 use criu_rs::{AfterDump, Pid};
 
-use crate::options::applies;
+use crate::fault::Fault;
 use crate::options::values::{Size, memory, whole_seconds};
+use crate::options::{INSTANT, applies};
+use crate::output::Output;
 
 /// Options of dump and pre-dump: the processes to save, and the place for them.
 #[derive(Args, Clone, Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Saved {
     /// Stop the tasks with this freezer cgroup
     #[arg(long, value_name = "DIR", help_heading = "Cgroups")]
     freeze_cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    orphans: Orphans,
 }
 
 applies! {
@@ -52,6 +57,37 @@ applies! {
             operation = operation.ghost_limit(bytes);
         }
         config.switch("ghost-fiemap", self.ghost_fiemap);
+    }
+}
+
+impl Saved {
+    /// Ends forks of earlier instant dumps, if that is asked for.
+    pub(crate) fn clear_orphans(&self, output: &Output) -> Result<(), Fault> {
+        self.orphans.clear(self.tree, output)
+    }
+}
+
+/// The handling of forks that earlier instant dumps have left.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = INSTANT)]
+pub(crate) struct Orphans {
+    /// End forks that earlier instant dumps have left, also if the program that reads them may be
+    /// out of sight, in another pid namespace. By default a dump ends them if the program is gone
+    #[arg(long)]
+    clear_orphans: bool,
+}
+
+impl Orphans {
+    /// Ends the forks in a tree, if that is asked for.
+    pub(crate) fn clear(&self, root: Pid, output: &Output) -> Result<(), Fault> {
+        if !self.clear_orphans {
+            return Ok(());
+        }
+        for orphan in clear_orphans(root)? {
+            let (fork, task) = (orphan.holder, orphan.task);
+            output.say(format!("process {fork}, a fork of process {task}, has been ended"));
+        }
+        Ok(())
     }
 }
 

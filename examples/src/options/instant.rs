@@ -8,7 +8,7 @@ use criu_rs::instant::{Headroom, InstantOptions};
 use crate::options::values::memory;
 
 /// The heading of these options in help.
-const HEADING: &str = "Instant dump";
+pub(crate) const HEADING: &str = "Instant dump";
 
 /// The options that exclude an instant dump: other ways of the memory, and a directory of plugins
 /// in the place of which an instant dump makes its own.
@@ -27,7 +27,7 @@ const NOT_WITH: &[&str] = &[
     "track_mem",
 ];
 
-/// Options of an instant dump.
+/// Options of an instant dump, on `dump`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct InstantDump {
@@ -35,15 +35,24 @@ pub(crate) struct InstantDump {
     /// memory from the forks. While that lasts, each page that a task writes takes memory once more
     #[arg(long, conflicts_with_all = NOT_WITH)]
     instant: bool,
+    #[command(flatten)]
+    how: InstantOnly,
+}
+
+/// Options that say how an instant dump is made.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct InstantOnly {
     /// The plugin that CRIU loads; libcriu_plugin.so beside this program, in /usr/lib/criu-rs or in
     /// /usr/local/lib/criu-rs unless given
     #[arg(long, value_name = "FILE", requires = "instant")]
     instant_plugin: Option<PathBuf>,
-    /// The smallest private memory of a task that is forked, with K, M or G; 16M unless given.
-    /// Other tasks stand still while their memory is read
+    /// Fork the tasks that have at least this much private memory, with K, M or G; unless given,
+    /// 16M, and 32K for each mapping. Other tasks stand still while their memory is read
     #[arg(long, value_name = "SIZE", value_parser = memory, requires = "instant")]
     instant_least: Option<usize>,
-    /// Fork tasks even if memory may run out. By default these stand still while they are read
+    /// Fork tasks even if memory may run out. By default they stand still while their memory is
+    /// read
     #[arg(long, requires = "instant")]
     accept_low_memory: bool,
     /// Compare every page in the images with the fork once more
@@ -52,11 +61,13 @@ pub(crate) struct InstantDump {
 }
 
 impl InstantDump {
-    /// Tells if an instant dump is asked for.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.instant
+    /// Returns the options for the library, if an instant dump is asked for.
+    pub(crate) fn given(&self) -> Option<InstantOptions> {
+        self.instant.then(|| self.how.options())
     }
+}
 
+impl InstantOnly {
     /// Returns the options for the library.
     pub(crate) fn options(&self) -> InstantOptions {
         let mut options = InstantOptions::new().verify(self.verify);
@@ -64,7 +75,7 @@ impl InstantDump {
             options = options.plugin(plugin);
         }
         if let Some(bytes) = self.instant_least {
-            options = options.least(bytes as u64);
+            options = options.least(bytes as u64).least_per_mapping(0);
         }
         if self.accept_low_memory {
             options = options.headroom(Headroom::Accept);

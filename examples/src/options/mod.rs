@@ -21,9 +21,9 @@ pub(crate) use coordinator::{
     Coordinated, ShutNetwork, TIMEOUT, client as coordinator_client, tls as certificates,
 };
 pub(crate) use copies::Notice;
-pub(crate) use dump::{DumpOnly, Existing, Images, Saved};
+pub(crate) use dump::{DumpOnly, Existing, Images, Orphans, Saved};
 pub(crate) use files::Files;
-pub(crate) use instant::InstantDump;
+pub(crate) use instant::{HEADING as INSTANT, InstantDump, InstantOnly};
 pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};

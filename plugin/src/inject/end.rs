@@ -1,14 +1,15 @@
 //! The end of a holder. Nobody tells the task of the death of such a child, and so the task has to
 //! be made to wait for its child.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::filter;
 use super::frame::Call;
 use super::guest::{Guest, Room, pass};
 use super::park;
-use super::sys::{self, Patience};
+use super::sys;
 use super::text::{Stat, Status};
+use super::time::{Moment, Patience};
 use super::trace::{Registers, Stop, Thread};
 use super::{Errno, GiveUp};
 use crate::journal::Reason;
@@ -27,7 +28,7 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
     let depth = Status::of(task)?.depth;
     let inner = Status::at_depth(holder, depth)?;
     sys::kill(holder)?;
-    let patience = Patience::until(Instant::now() + DEATH);
+    let patience = Patience::until(Moment::now() + DEATH);
     loop {
         let is_dead = match Stat::of(holder) {
             Ok(stat) => stat.state == b'Z',
@@ -54,7 +55,8 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
 }
 
 /// Reaps a dead holder through a running thread of its task.
-pub(super) fn reap(tid: i32, holder: i32, deadline: Instant) -> Result<(), Errno> {
+pub(super) fn reap(tid: i32, holder: i32, time: Duration) -> Result<(), Errno> {
+    let deadline = Moment::now() + time;
     // A thread that cannot be stopped, such as one that waits for its vfork, would stay traced.
     if Stat::of(tid)?.state == b'D' {
         return Err(Errno(libc::ETIMEDOUT));
@@ -69,7 +71,7 @@ pub(super) fn reap(tid: i32, holder: i32, deadline: Instant) -> Result<(), Errno
 }
 
 /// Waits until a thread has stopped. Signals that come before are passed on.
-fn stop(thread: Thread, deadline: Instant) -> Result<(), Errno> {
+fn stop(thread: Thread, deadline: Moment) -> Result<(), Errno> {
     loop {
         match thread.wait(deadline)? {
             Stop::Trap => return Ok(()),
@@ -103,7 +105,7 @@ fn wait(
     registers: Registers,
     arguments: [u64; 6],
 ) -> Result<(), Errno> {
-    let deadline = Instant::now() + CALL;
+    let deadline = Moment::now() + CALL;
     let mut room = Room::new();
     let guest = Guest::look(leader, thread, registers, &mut room)?;
     let stack = guest.layout.home_chain;

@@ -6,7 +6,7 @@
 use super::Errno;
 use super::trace::{FILTER_MOST, Registers, Thread};
 
-/// What filters make of a call.
+/// Results of filters for a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// The call is made.

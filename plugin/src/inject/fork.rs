@@ -1,20 +1,21 @@
 //! The fork of a stopped task.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::filter::{self, Verdict};
 use super::frame::{Call, NOBODY, WALL};
 use super::guest::{Guest, Made, Room, pass};
 use super::park::Twin;
-use super::sys::{self, Fd, Patience};
+use super::sys::{self, Fd};
 use super::text::{Status, decimal, words};
+use super::time::{Moment, Patience};
 use super::trace::{Registers, Thread};
 use super::{Errno, GiveUp, Held, Owner, end};
 use crate::journal::Reason;
 
 /// Forks a task, and parks the child.
 pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
-    let start = Instant::now();
+    let start = Moment::now();
     let deadline = start + PATIENCE;
     let thread = Thread(task);
     let registers = thread.registers().map_err(GiveUp::with(Reason::Stop))?;
@@ -35,7 +36,7 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
     guest.restore().map_err(GiveUp::with(Reason::Lost))?;
     match parked {
         Ok(born) => {
-            let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let nanoseconds = Moment::now().since(start);
             Ok(Held { pid: twin.thread.0, start: born, nanoseconds })
         }
         Err(why) => {
@@ -71,7 +72,7 @@ fn look(thread: Thread, registers: &Registers) -> Result<bool, GiveUp> {
 }
 
 /// Makes the child. The task is in `PTRACE_EVENT_STOP` then.
-fn fork(guest: &Guest<'_>, deadline: Instant) -> Result<Twin, GiveUp> {
+fn fork(guest: &Guest<'_>, deadline: Moment) -> Result<Twin, GiveUp> {
     let stop = GiveUp::with(Reason::Stop);
     guest.enter(deadline).map_err(stop)?;
     let layout = &guest.layout;
@@ -96,7 +97,7 @@ fn fork(guest: &Guest<'_>, deadline: Instant) -> Result<Twin, GiveUp> {
 }
 
 /// Finds a child by its number in the pid namespace of its parent.
-fn find(task: i32, inner: i32, deadline: Instant) -> Result<i32, Errno> {
+fn find(task: i32, inner: i32, deadline: Moment) -> Result<i32, Errno> {
     let depth = Status::of(task)?.depth;
     if depth == 1 {
         return Ok(inner);

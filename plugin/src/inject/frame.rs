@@ -47,7 +47,7 @@ pub(super) struct Layout {
     pub(super) zeros: u64,
 }
 
-/// What the way leads to.
+/// State of a task to which the way leads.
 #[derive(Debug)]
 pub(super) struct Home<'a> {
     pub(super) registers: &'a Registers,

@@ -16,7 +16,7 @@ pub(super) struct Gadgets {
     pub(super) pop: u64,
 }
 
-/// What the mappings of a task say.
+/// Findings about the mappings of a task.
 #[derive(Debug)]
 pub(super) struct Survey {
     /// The last executable mappings, in a ring: a program's own code comes first, and is large.
@@ -220,7 +220,7 @@ impl Drop for Locked {
     }
 }
 
-/// What a search has found: the mapping's file, and one more than the distance of each instruction
+/// Findings of a search: the mapping's file, and one more than the distance of each instruction
 /// from the mapping's start, 0 for an instruction that the mapping does not have.
 struct Entry(&'static [AtomicU64]);
 

@@ -12,13 +12,12 @@
 //! | the registers restored | goes on |
 //! | the memory below the stack restored | goes on |
 
-use std::time::Instant;
-
 use super::filter::{self, Verdict};
 use super::frame::{self, Call, Home, Layout, MOST};
 use super::gadget::{self, Gadgets};
 use super::sys::{Access, Fd};
 use super::text::Status;
+use super::time::Moment;
 use super::trace::{Registers, Stop, Thread};
 use super::{Errno, GiveUp};
 use crate::journal::Reason;
@@ -93,7 +92,7 @@ impl<'r> Guest<'r> {
     ///
     /// # Errors
     /// The task has stopped in another way. [`Self::leave`] is due.
-    pub(super) fn enter(&self, deadline: Instant) -> Result<(), Errno> {
+    pub(super) fn enter(&self, deadline: Moment) -> Result<(), Errno> {
         let home =
             Call { number: libc::SYS_rt_sigreturn, arguments: [0; 6], stack: self.layout.home };
         self.thread.set_registers(&frame::call(&self.registers, self.gadgets, &home))?;
@@ -103,7 +102,7 @@ impl<'r> Guest<'r> {
 
     /// Lets the task go on to the entry or the exit of a call. Returns the message of an event on
     /// the way.
-    fn to_call(&self, deadline: Instant) -> Result<Option<u64>, Errno> {
+    fn to_call(&self, deadline: Moment) -> Result<Option<u64>, Errno> {
         let mut message = None;
         for _ in 0..STOPS {
             self.thread.to_call()?;
@@ -123,7 +122,7 @@ impl<'r> Guest<'r> {
     ///
     /// # Errors
     /// The task has stopped in another way. [`Self::leave`] is due.
-    pub(super) fn call(&self, call: &Call, deadline: Instant) -> Result<Made, Errno> {
+    pub(super) fn call(&self, call: &Call, deadline: Moment) -> Result<Made, Errno> {
         let mut registers = frame::call(&self.registers, self.gadgets, call);
         registers.orig_rax = registers.rax;
         // The kernel sets rax at the entry, and the instruction pointer is behind the instruction.
@@ -137,7 +136,7 @@ impl<'r> Guest<'r> {
     }
 
     /// Brings the task into [`Stop::Trap`], from which it goes home.
-    pub(super) fn settle(&self, deadline: Instant) -> Result<(), Errno> {
+    pub(super) fn settle(&self, deadline: Moment) -> Result<(), Errno> {
         self.thread.interrupt()?;
         let mut signal = 0;
         for _ in 0..STOPS {
@@ -160,7 +159,7 @@ impl<'r> Guest<'r> {
     }
 
     /// Restores a task in any stop.
-    pub(super) fn leave(&self, deadline: Instant) -> Result<(), Errno> {
+    pub(super) fn leave(&self, deadline: Moment) -> Result<(), Errno> {
         self.settle(deadline)?;
         self.restore()
     }
@@ -172,7 +171,7 @@ impl<'r> Guest<'r> {
 
     /// Handles a stop that nobody expected. A signal is passed on, and the task is left in another
     /// stop.
-    fn unexpected(&self, stop: Stop, deadline: Instant) -> Errno {
+    fn unexpected(&self, stop: Stop, deadline: Moment) -> Errno {
         if let Stop::Signal(signal) = stop {
             let passed = self.thread.interrupt().and_then(|()| self.thread.go_on(signal));
             let _ = passed.and_then(|()| self.thread.wait(deadline));

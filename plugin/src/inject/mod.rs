@@ -15,9 +15,13 @@ mod guest;
 #[cfg(target_arch = "x86_64")]
 mod park;
 #[cfg(target_arch = "x86_64")]
+mod raw;
+#[cfg(target_arch = "x86_64")]
 mod sys;
 #[cfg(target_arch = "x86_64")]
 mod text;
+#[cfg(target_arch = "x86_64")]
+mod time;
 #[cfg(target_arch = "x86_64")]
 mod trace;
 
@@ -108,8 +112,8 @@ pub fn end(task: i32, holder: i32) -> Result<(), Errno> {
 /// Reaps a dead holder through a thread of its task. The thread runs, and nobody traces it.
 /// `holder` is the number of the holder as the task sees it.
 ///
-/// The function allocates nothing and takes no lock, so it may run in a fork of a process with
-/// threads. It needs less than 64 KiB of stack.
+/// The function allocates nothing, takes no lock, and uses no variable of the thread or of the C
+/// library, so it may run in a fork of a process with threads. It needs less than 64 KiB of stack.
 ///
 /// # Errors
 /// `EPERM` if the thread has another tracer, `ESRCH` if it is gone, `ECHILD` if the task has no
@@ -118,7 +122,7 @@ pub fn end(task: i32, holder: i32) -> Result<(), Errno> {
 /// errors mean that this thread cannot do it at this moment.
 pub fn reap(thread: i32, holder: i32, deadline: Instant) -> Result<(), Errno> {
     #[cfg(target_arch = "x86_64")]
-    return end::reap(thread, holder, deadline);
+    return end::reap(thread, holder, deadline.saturating_duration_since(Instant::now()));
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = (thread, holder, deadline);

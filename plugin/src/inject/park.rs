@@ -1,11 +1,10 @@
 //! The child of a task: made harmless, and put to sleep for good.
 
-use std::time::Instant;
-
 use super::frame::{self, Call, NOBODY};
 use super::guest::Guest;
-use super::sys::{self, Access, Fd, Patience};
+use super::sys::{self, Access, Fd};
 use super::text::{Stat, decimal, hexadecimal, words};
+use super::time::{Moment, Patience};
 use super::trace::{Stop, Thread};
 use super::{Errno, GiveUp, MAGIC, Owner};
 use crate::journal::Reason;
@@ -29,7 +28,7 @@ impl Twin {
         guest: &Guest<'_>,
         owner: Owner,
         is_detached: bool,
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<u64, GiveUp> {
         let asleep = self.sleep(guest, owner, is_detached, deadline);
         asleep.map_err(GiveUp::with(Reason::Park))
@@ -40,7 +39,7 @@ impl Twin {
         guest: &Guest<'_>,
         owner: Owner,
         is_detached: bool,
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<u64, Errno> {
         let layout = &guest.layout;
         let memory = self.begin(guest, deadline)?;
@@ -76,7 +75,7 @@ impl Twin {
     }
 
     /// Waits until the child stands, and makes sure that it is what it is meant to be.
-    fn begin(self, guest: &Guest<'_>, deadline: Instant) -> Result<Fd, Errno> {
+    fn begin(self, guest: &Guest<'_>, deadline: Moment) -> Result<Fd, Errno> {
         let wrong = Errno(libc::EPROTO);
         match self.thread.wait(deadline)? {
             Stop::Trap => {}
@@ -100,7 +99,7 @@ impl Twin {
         guest: &Guest<'_>,
         number: libc::c_long,
         arguments: [u64; 6],
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<(), Errno> {
         self.enter(guest, number, arguments, deadline)?;
         self.thread.to_call()?;
@@ -119,7 +118,7 @@ impl Twin {
         guest: &Guest<'_>,
         number: libc::c_long,
         arguments: [u64; 6],
-        deadline: Instant,
+        deadline: Moment,
     ) -> Result<(), Errno> {
         let call = Call { number, arguments, stack: guest.layout.end_chain };
         self.thread.set_registers(&frame::call(&guest.registers, guest.gadgets, &call))?;
@@ -131,7 +130,7 @@ impl Twin {
     }
 
     /// Kills the child, and takes its status.
-    pub(super) fn kill(self, deadline: Instant) {
+    pub(super) fn kill(self, deadline: Moment) {
         if sys::kill(self.thread.0).is_err() {
             return;
         }

@@ -1,11 +1,9 @@
-//! System calls, without allocation: files of `/proc`, and waiting.
+//! Files of `/proc`, and the status of other processes, without allocation.
 
 #![allow(unsafe_code)]
 
-use std::time::{Duration, Instant};
-use std::{io, ptr};
-
 use super::Errno;
+use super::raw::{self, number};
 
 /// An open file.
 #[derive(Debug)]
@@ -32,17 +30,19 @@ impl Fd {
                 Access::Write => libc::O_WRONLY,
                 Access::Both => libc::O_RDWR,
             };
+        let arguments = [AT_FDCWD, path.place(), number(flags), 0, 0, 0];
         // SAFETY: the path ends in a zero byte, and the call writes no memory.
-        let fd = unsafe { libc::open(path.bytes.as_ptr().cast(), flags) };
-        if fd < 0 { Err(last()) } else { Ok(Self(fd)) }
+        let fd = unsafe { raw::call(libc::SYS_openat, arguments) }?;
+        i32::try_from(fd).map(Self).map_err(|_| Errno(libc::EBADF))
     }
 
     /// Reads on from the file's position.
     pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let place = buffer.as_mut_ptr().expose_provenance();
+        let arguments = [number(self.0), place, buffer.len(), 0, 0, 0];
         loop {
             // SAFETY: the kernel writes within the buffer.
-            let read = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
-            match count(read) {
+            match unsafe { raw::call(libc::SYS_read, arguments) } {
                 Err(Errno(libc::EINTR)) => {}
                 result => return result,
             }
@@ -53,10 +53,10 @@ impl Fd {
     pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Errno> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let place = place(at, done)?;
+            let place = rest.as_mut_ptr().expose_provenance();
+            let arguments = [number(self.0), place, rest.len(), offset(at, done)?, 0, 0];
             // SAFETY: the kernel writes within the buffer.
-            let read = unsafe { libc::pread(self.0, rest.as_mut_ptr().cast(), rest.len(), place) };
-            match count(read) {
+            match unsafe { raw::call(libc::SYS_pread64, arguments) } {
                 Ok(0) => return Err(Errno(libc::EFAULT)),
                 Ok(read) => done += read,
                 Err(Errno(libc::EINTR)) => {}
@@ -70,10 +70,10 @@ impl Fd {
     pub(super) fn write_at(&self, buffer: &[u8], at: u64) -> Result<(), Errno> {
         let mut done = 0;
         while let Some(rest) = buffer.get(done..).filter(|rest| !rest.is_empty()) {
-            let place = place(at, done)?;
+            let place = rest.as_ptr().expose_provenance();
+            let arguments = [number(self.0), place, rest.len(), offset(at, done)?, 0, 0];
             // SAFETY: the kernel reads within the buffer.
-            let written = unsafe { libc::pwrite(self.0, rest.as_ptr().cast(), rest.len(), place) };
-            match count(written) {
+            match unsafe { raw::call(libc::SYS_pwrite64, arguments) } {
                 Ok(0) => return Err(Errno(libc::EFAULT)),
                 Ok(written) => done += written,
                 Err(Errno(libc::EINTR)) => {}
@@ -94,7 +94,7 @@ impl Fd {
 impl Drop for Fd {
     fn drop(&mut self) {
         // SAFETY: the number is that of a file that this value has opened.
-        unsafe { libc::close(self.0) };
+        let _ = unsafe { raw::call(libc::SYS_close, [number(self.0), 0, 0, 0, 0, 0]) };
     }
 }
 
@@ -110,77 +110,36 @@ pub(super) enum Access {
 pub(super) fn link(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
     let path = Path::new(pid, name)?;
     let mut text = [0_u8; 64];
-    let path = path.bytes.as_ptr().cast();
+    let place = text.as_mut_ptr().expose_provenance();
+    let arguments = [path.place(), place, text.len(), 0, 0, 0];
     // SAFETY: the path ends in a zero byte, and the kernel writes within the buffer.
-    let length = unsafe { libc::readlink(path, text.as_mut_ptr().cast(), text.len()) };
-    count(length)?;
+    unsafe { raw::call(libc::SYS_readlink, arguments) }?;
     Ok(text)
 }
 
 /// Sends SIGKILL to a process.
 pub(super) fn kill(pid: i32) -> Result<(), Errno> {
+    let pid = u32::try_from(pid).map_err(|_| Errno(libc::ESRCH))? as usize;
     // SAFETY: the call takes numbers.
-    if unsafe { libc::kill(pid, libc::SIGKILL) } < 0 { Err(last()) } else { Ok(()) }
+    unsafe { raw::call(libc::SYS_kill, [pid, number(libc::SIGKILL), 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Asks for a new status of a traced thread. `None` if there is none.
 pub(super) fn status(tid: i32) -> Result<Option<libc::c_int>, Errno> {
-    let mut status = 0;
-    let options = libc::WNOHANG | libc::__WALL;
+    let mut status: libc::c_int = 0;
+    let place = (&raw mut status).expose_provenance();
+    let tid = u32::try_from(tid).map_err(|_| Errno(libc::ECHILD))? as usize;
+    let arguments = [tid, place, number(libc::WNOHANG | libc::__WALL), 0, 0, 0];
     loop {
         // SAFETY: the kernel writes one status.
-        let found = unsafe { libc::waitpid(tid, &raw mut status, options) };
-        match found {
-            0 => return Ok(None),
-            -1 if last() == Errno(libc::EINTR) => {}
-            -1 => return Err(last()),
-            _ => return Ok(Some(status)),
+        match unsafe { raw::call(libc::SYS_wait4, arguments) } {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(status)),
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }
-
-/// Number of the error of the last call.
-pub(super) fn last() -> Errno {
-    Errno(io::Error::last_os_error().raw_os_error().unwrap_or(0))
-}
-
-/// A wait with a deadline. Most stops come within some ten microseconds.
-#[derive(Debug)]
-pub(super) struct Patience {
-    start: Instant,
-    deadline: Instant,
-}
-
-impl Patience {
-    pub(super) fn until(deadline: Instant) -> Self {
-        Self { start: Instant::now(), deadline }
-    }
-
-    /// Lets other threads run for a moment. The error is `ETIMEDOUT`.
-    pub(super) fn wait(&self) -> Result<(), Errno> {
-        let now = Instant::now();
-        if now >= self.deadline {
-            return Err(Errno(libc::ETIMEDOUT));
-        }
-        let waited = now.duration_since(self.start);
-        if waited < EAGER {
-            // SAFETY: the call takes nothing.
-            unsafe { libc::sched_yield() };
-            return Ok(());
-        }
-        let pause = (waited / 16).clamp(SHORTEST, LONGEST).min(self.deadline - now);
-        let nanoseconds = libc::c_long::from(pause.subsec_nanos());
-        let pause = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds };
-        // SAFETY: the kernel reads one time, and writes none.
-        unsafe { libc::nanosleep(&raw const pause, ptr::null_mut()) };
-        Ok(())
-    }
-}
-
-/// The time for which a wait gives way without sleeping.
-const EAGER: Duration = Duration::from_micros(300);
-const SHORTEST: Duration = Duration::from_micros(20);
-const LONGEST: Duration = Duration::from_millis(2);
 
 /// The path of a file in `/proc`, with a zero byte at its end.
 struct Path {
@@ -196,6 +155,11 @@ impl Path {
         path.push(b"/")?;
         path.push(name.as_bytes())?;
         Ok(path)
+    }
+
+    /// Address of the path.
+    fn place(&self) -> usize {
+        self.bytes.as_ptr().expose_provenance()
     }
 
     fn push(&mut self, piece: &[u8]) -> Result<(), Errno> {
@@ -222,16 +186,14 @@ impl Path {
     }
 }
 
-/// The number of bytes that a call has moved.
-fn count(result: isize) -> Result<usize, Errno> {
-    usize::try_from(result).map_err(|_| last())
+/// A place of a file as the kernel takes it.
+fn offset(at: u64, done: usize) -> Result<usize, Errno> {
+    let place = usize::try_from(at).ok().and_then(|at| at.checked_add(done));
+    place.filter(|place| isize::try_from(*place).is_ok()).ok_or(Errno(libc::EFAULT))
 }
 
-/// A place of a file as the kernel takes it.
-fn place(at: u64, done: usize) -> Result<libc::off_t, Errno> {
-    let place = u64::try_from(done).ok().and_then(|done| at.checked_add(done));
-    place.and_then(|place| i64::try_from(place).ok()).ok_or(Errno(libc::EFAULT))
-}
+/// The working directory, for the start of a path. It has no part in a path from the root.
+const AT_FDCWD: usize = usize::MAX - 99;
 
 #[cfg(test)]
 mod tests {

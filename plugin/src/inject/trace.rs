@@ -2,13 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::ptr;
-use std::time::Instant;
 
 use super::Errno;
-use super::sys::{self, Patience};
+use super::raw::{self, number};
+use super::sys;
+use super::time::{Moment, Patience};
 
 /// General registers.
 pub(super) type Registers = libc::user_regs_struct;
@@ -73,7 +72,7 @@ impl Thread {
     }
 
     /// Waits until the thread stops or ends.
-    pub(super) fn wait(self, deadline: Instant) -> Result<Stop, Errno> {
+    pub(super) fn wait(self, deadline: Moment) -> Result<Stop, Errno> {
         let patience = Patience::until(deadline);
         loop {
             if let Some(stop) = self.look()? {
@@ -91,31 +90,35 @@ impl Thread {
     /// The number that belongs to an event: for a clone the process id of the child.
     pub(super) fn message(self) -> Result<u64, Errno> {
         let mut message = 0_u64;
-        self.request(libc::PTRACE_GETEVENTMSG, 0, (&raw mut message).cast())?;
+        self.request(libc::PTRACE_GETEVENTMSG, 0, (&raw mut message).expose_provenance())?;
         Ok(message)
     }
 
     pub(super) fn registers(self) -> Result<Registers, Errno> {
         let mut registers = MaybeUninit::<Registers>::zeroed();
-        self.request(libc::PTRACE_GETREGS, 0, registers.as_mut_ptr().cast())?;
+        self.request(libc::PTRACE_GETREGS, 0, registers.as_mut_ptr().expose_provenance())?;
         // SAFETY: all zeroes are registers, and so is what the kernel has written over them.
         Ok(unsafe { registers.assume_init() })
     }
 
     pub(super) fn set_registers(self, registers: &Registers) -> Result<(), Errno> {
-        let place = (&raw const *registers).cast_mut().cast();
+        let place = (&raw const *registers).expose_provenance();
         self.request(libc::PTRACE_SETREGS, 0, place).map(drop)
     }
 
     /// The mask of blocked signals: the one that a call with its own mask will put back.
     pub(super) fn mask(self) -> Result<u64, Errno> {
         let mut mask = 0_u64;
-        self.request(libc::PTRACE_GETSIGMASK, size_of::<u64>(), (&raw mut mask).cast())?;
+        self.request(
+            libc::PTRACE_GETSIGMASK,
+            size_of::<u64>(),
+            (&raw mut mask).expose_provenance(),
+        )?;
         Ok(mask)
     }
 
     pub(super) fn set_mask(self, mask: u64) -> Result<(), Errno> {
-        let place = (&raw const mask).cast_mut().cast();
+        let place = (&raw const mask).expose_provenance();
         self.request(libc::PTRACE_SETSIGMASK, size_of::<u64>(), place).map(drop)
     }
 
@@ -125,7 +128,7 @@ impl Thread {
         let place = buffer.as_mut_ptr().cast();
         let mut vector = libc::iovec { iov_base: place, iov_len: buffer.len() };
         let request = libc::PTRACE_GETREGSET;
-        self.request(request, NT_X86_XSTATE, (&raw mut vector).cast())?;
+        self.request(request, NT_X86_XSTATE, (&raw mut vector).expose_provenance())?;
         Ok(vector.iov_len)
     }
 
@@ -134,7 +137,8 @@ impl Thread {
         let mut pointer = 0_u64;
         let place = (&raw mut pointer).cast();
         let mut vector = libc::iovec { iov_base: place, iov_len: size_of::<u64>() };
-        self.request(libc::PTRACE_GETREGSET, NT_X86_SHSTK, (&raw mut vector).cast()).is_ok()
+        self.request(libc::PTRACE_GETREGSET, NT_X86_SHSTK, (&raw mut vector).expose_provenance())
+            .is_ok()
     }
 
     /// Address of the structure for restartable sequences that the thread has registered; 0
@@ -142,7 +146,7 @@ impl Thread {
     pub(super) fn rseq(self) -> u64 {
         let mut configuration = [0_u64; 3];
         let size = size_of_val(&configuration);
-        let place = configuration.as_mut_ptr().cast();
+        let place = configuration.as_mut_ptr().expose_provenance();
         match self.request(libc::PTRACE_GET_RSEQ_CONFIGURATION, size, place) {
             Ok(_) => configuration[0],
             // The kernel has no restartable sequences.
@@ -155,7 +159,7 @@ impl Thread {
     pub(super) fn dispatches_calls(self) -> bool {
         let mut configuration = [0_u64; 4];
         let size = size_of_val(&configuration);
-        let place = configuration.as_mut_ptr().cast();
+        let place = configuration.as_mut_ptr().expose_provenance();
         self.request(GET_SYSCALL_USER_DISPATCH_CONFIG, size, place).is_ok() && configuration[0] != 0
     }
 
@@ -166,32 +170,21 @@ impl Thread {
         index: usize,
         code: &mut [u64; FILTER_MOST],
     ) -> Result<Option<usize>, Errno> {
-        let place = code.as_mut_ptr().cast();
+        let place = code.as_mut_ptr().expose_provenance();
         // The kernel writes the whole filter, and makes no filter that is longer than the buffer.
         match self.request(SECCOMP_GET_FILTER, index, place) {
-            Ok(count) => Ok(usize::try_from(count).ok()),
+            Ok(count) => Ok(Some(count)),
             Err(Errno(libc::ENOENT)) => Ok(None),
             Err(errno) => Err(errno),
         }
     }
 
-    fn request(
-        self,
-        request: libc::c_uint,
-        address: usize,
-        data: *mut c_void,
-    ) -> Result<i64, Errno> {
-        let (request, tid) = (libc::c_long::from(request), libc::c_long::from(self.0));
+    fn request(self, request: libc::c_uint, address: usize, data: usize) -> Result<usize, Errno> {
+        let arguments = [request as usize, number(self.0), address, data, 0, 0];
         // SAFETY: requests that take memory get the place of a variable or a buffer of the size
         // that the kernel knows or is told.
-        let result = unsafe { libc::syscall(libc::SYS_ptrace, request, tid, address, data) };
-        if result < 0 { Err(sys::last()) } else { Ok(result) }
+        unsafe { raw::call(libc::SYS_ptrace, arguments) }
     }
-}
-
-/// A number in the place of a pointer.
-fn number(value: i32) -> *mut c_void {
-    ptr::without_provenance_mut(usize::try_from(value).unwrap_or(0))
 }
 
 /// Most instructions of a filter: `BPF_MAXINSNS`.

@@ -7,10 +7,13 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod held;
+mod kept;
+mod killed;
 mod lab;
 mod memory;
 mod pages;
 mod payload;
+mod refused;
 mod stand_in;
 mod unheld;
 
@@ -27,7 +30,8 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [held::TESTS, stand_in::TESTS, unheld::TESTS].concat()
+    [held::TESTS, kept::TESTS, killed::TESTS, refused::TESTS, stand_in::TESTS, unheld::TESTS]
+        .concat()
 }
 
 fn run_all() -> ExitCode {

@@ -58,6 +58,13 @@ pub fn look(part: &Part, mut read: impl FnMut(u64, &mut [u8])) {
     }
 }
 
+/// The number of pages of a part that a dump has of a task, which is known by its inner number.
+pub fn of_task(dump: &Dump, inner: i32, part: &Part) -> u64 {
+    let set = PageSet::open(&dump.images, PageSize::K4).unwrap();
+    let task = PageObject::Task(inner.unsigned_abs());
+    pages_in(&set.pages(task).unwrap().unwrap(), part)
+}
+
 /// The number of pages of a part that the images of a task have.
 pub fn pages_in(images: &StoredPages<'_>, part: &Part) -> u64 {
     let runs = images.runs().map(|run| (run.start, run.start + run.pages * PAGE));

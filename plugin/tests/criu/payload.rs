@@ -9,7 +9,15 @@ use criu_lab::payload::{Counter, Payload, member};
 use crate::memory::{self, Kind, PAGE, Part};
 
 /// The payloads, by name.
-pub const OWN: &[Payload] = &[("parts", parts), ("twin", twin), ("written-twin", written_twin)];
+pub const OWN: &[Payload] = &[
+    ("parts", parts),
+    ("apart", apart),
+    ("filtered", filtered),
+    ("init", init),
+    ("old-kernel", crate::refused::old_kernel),
+    ("twin", twin),
+    ("written-twin", written_twin),
+];
 
 /// `FILE THREADS CHILDREN PART...`: has memory of these kinds, and looks at a page of each whenever
 /// it counts. Each thread writes numbers into pages of its own, and looks whether they stay. The
@@ -47,6 +55,30 @@ fn forked(words: &[&str], then: fn(&[Part])) {
     std::fs::write(file.with_extension("twin"), twin.to_string()).unwrap();
     tell(file, &parts);
     look(&count, &parts)
+}
+
+/// As `parts`, with a network of its own.
+fn apart(words: &[&str]) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    parts(words)
+}
+
+/// `FILE NUMBER ...`: as `parts`, with a filter that kills whoever makes the system call of this
+/// number.
+fn filtered(words: &[&str]) {
+    let number = words[1].parse().unwrap();
+    let code = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, KILL), (0x06, 0, 0, ALLOW)];
+    nix::sys::prctl::set_no_new_privs().unwrap();
+    criu_lab::filter::install(&code, 0).unwrap();
+    parts(&[&words[..1], &words[2..]].concat())
+}
+
+/// As `parts`, as the first process of a pid namespace. This process waits for that one.
+fn init(words: &[&str]) {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).unwrap();
+    let mut command = criu_lab::payload::command(&["parts"], Path::new(words[0]));
+    let mut child = command.args(&words[1..]).stdin(std::process::Stdio::null()).spawn().unwrap();
+    child.wait().unwrap();
 }
 
 fn make(words: &[&str]) -> Vec<Part> {
@@ -113,3 +145,9 @@ pub fn parts_of(file: &Path) -> Vec<Part> {
     };
     text.lines().map(part).collect()
 }
+
+/// `SECCOMP_RET_KILL_PROCESS`.
+const KILL: u32 = 0x8000_0000;
+
+/// `SECCOMP_RET_ALLOW`.
+const ALLOW: u32 = 0x7fff_0000;

@@ -124,6 +124,21 @@ pub fn signal(pid: i32, signal: libc::c_int) {
     call(libc::SYS_kill, [pid, signal, 0, 0, 0, 0]);
 }
 
+/// Calls a function in a thread that has no variables of its own meanwhile: a use of one is a fault.
+pub fn without_variables<T>(function: impl FnOnce() -> T) -> T {
+    let mut variables = 0_u64;
+    let place = (&raw mut variables).expose_provenance();
+    assert_eq!(call(libc::SYS_arch_prctl, [ARCH_GET_FS, place, 0, 0, 0, 0]), 0);
+    call(libc::SYS_arch_prctl, [ARCH_SET_FS, 4096, 0, 0, 0, 0]);
+    let result = function();
+    let variables = usize::try_from(std::hint::black_box(variables)).unwrap();
+    call(libc::SYS_arch_prctl, [ARCH_SET_FS, variables, 0, 0, 0, 0]);
+    result
+}
+
+const ARCH_SET_FS: usize = 0x1002;
+const ARCH_GET_FS: usize = 0x1003;
+
 /// Makes a file in memory.
 pub fn memory_file() -> OwnedFd {
     let name = c"shared".as_ptr().expose_provenance();

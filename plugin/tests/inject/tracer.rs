@@ -38,7 +38,7 @@ pub fn run(words: &[String]) {
         let thread = std::thread::Builder::new().stack_size(64 << 10);
         let result = match *action {
             "reap" => reap(),
-            _ => thread.spawn(reap).unwrap().join().unwrap(),
+            _ => thread.spawn(move || raw::without_variables(reap)).unwrap().join().unwrap(),
         };
         println!("{result:?}");
         return;

@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::Owner;
-use crate::sys::proc::{Stat, each_child, each_thread, tracer};
+use crate::sys::proc::{Doing, Stat, each_child, each_thread, tracer};
 
 /// A program that ends with the test.
 pub(crate) struct Task(pub(crate) Child);
@@ -23,7 +23,9 @@ impl Task {
     /// A program that sleeps.
     pub(crate) fn sleeping() -> Self {
         let task = Self::start("sleep", &["1000"]);
-        assert!(criu_lab::soon(|| criu_lab::process::name(task.pid()) == "sleep"));
+        let sleeps = libc::SYS_clock_nanosleep;
+        let is_asleep = |doing| matches!(doing, Doing::Waits(call) if call.number == sleeps);
+        assert!(criu_lab::soon(|| Doing::of_first(task.pid()).is_some_and(is_asleep)));
         task
     }
 
@@ -35,8 +37,14 @@ impl Task {
     #[track_caller]
     pub(crate) fn is_unharmed(&self) {
         assert_eq!(children(self.pid()), [0; 0]);
-        assert!(matches!(Stat::of(self.pid()).unwrap().state, b'S' | b'R'));
-        each_thread(self.pid(), |thread| assert_eq!(tracer(thread), None));
+        // The child is gone before the thread that has reaped it runs on.
+        let runs = || matches!(Stat::of(self.pid()).unwrap().state, b'S' | b'R');
+        let is_free = || {
+            let mut traced = 0;
+            each_thread(self.pid(), |thread| traced += i32::from(tracer(thread).is_some()));
+            traced == 0
+        };
+        assert!(criu_lab::soon(|| runs() && is_free()));
     }
 }
 

@@ -53,14 +53,8 @@ impl Threads {
 impl Rank {
     fn of(doing: Doing) -> Self {
         match doing {
-            Doing::Waits(call)
-                if RESTARTS.iter().any(|number| i64::from(*number) == call.number) =>
-            {
-                Self::Restarts
-            }
-            Doing::Waits(call) if ENDS.iter().any(|number| i64::from(*number) == call.number) => {
-                Self::Ends
-            }
+            Doing::Waits(call) if RESTARTS.contains(&call.number) => Self::Restarts,
+            Doing::Waits(call) if ENDS.contains(&call.number) => Self::Ends,
             Doing::Waits(_) | Doing::Running | Doing::Stands => Self::Unknown,
         }
     }

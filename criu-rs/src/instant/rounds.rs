@@ -109,7 +109,7 @@ impl Rounds {
 
 impl Drop for Rounds {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.wait_while(self.0.lock(), |state| state.is_ending);
         state.is_over = true;
         // A round that is being read needs the base, and ends it.
         let base = if state.is_busy { None } else { state.base.take() };

@@ -57,6 +57,9 @@ pub struct Pod<'a> {
     containers: Vec<Container<'a>>,
 }
 
+/// The names and outcomes of the containers, and the time for which all stood still.
+type Ran<T> = (Vec<(String, T)>, Duration);
+
 /// A dumped pod.
 #[derive(Debug)]
 #[non_exhaustive]

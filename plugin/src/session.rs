@@ -29,7 +29,7 @@ pub(crate) struct Calls {
     pub(crate) openat: usize,
 }
 
-/// What becomes of a dump without a session.
+/// The fate of a dump without a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Without {
     /// CRIU saves everything itself.

@@ -23,8 +23,8 @@ pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
     bonds
 }
 
-/// Calls a function with each holder of an owner, and gives it the holder's descriptor. Holders that
-/// are kept of an earlier dump are left out. Uses no heap.
+/// Calls a function with each holder of an owner, and gives it the holder's descriptor. Holders
+/// that are kept of an earlier dump are left out. Uses no heap.
 pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: impl FnMut(Held)) {
     for record in journal.records() {
         let number = |field| i32::try_from(record.get(field)).ok().filter(|number| *number > 1);

@@ -163,14 +163,14 @@ impl<'a> Dump<'a> {
 ///
 /// The base of the next round is in the holders, and these end with the series. Images of a series
 /// are therefore no base for a round of another program or a later run: such a round is a full
-/// one. CRIU refuses to make a dump with `parent_img` on top of a round, as it does for each parent that
-/// it has not made with `track_mem`.
+/// one. CRIU refuses to make a dump with `parent_img` on top of a round, because it has not made
+/// these images with `track_mem`.
 ///
 /// # Costs
 ///
 /// Between the rounds each task has its holder, with the costs of an
-/// [instant capture](crate::instant#costs). The [`Budget`] bounds the memory. While a round is made,
-/// a task has two holders. Without root the user's limit of processes counts them.
+/// [instant capture](crate::instant#costs). The [`Budget`] bounds the memory. While a round is
+/// made, a task has two holders, which the limits of processes count.
 ///
 /// Dropped, the series ends its holders. A round that is being read then ends them when it is
 /// complete.

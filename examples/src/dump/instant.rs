@@ -50,7 +50,7 @@ impl Program {
         drop(member);
         let captured = captured.map_err(|error| self.common.name_log(refused(error, &log)))?;
         instant::note(output, &captured.tasks);
-        let read = instant::wait(captured.reading, &drive)?;
+        let read = instant::wait(captured.reading, &drive, output)?;
         let elapsed = begun.elapsed();
         let marked = if self.memory.has_server() { 0 } else { marks::mark(images, output) };
         self.tell_instant(output, &captured.dumped, &captured.tasks, &read, marked, elapsed);

@@ -65,6 +65,10 @@ pub(crate) fn note(output: &Output, tasks: &[TaskCapture]) {
 pub(crate) fn in_words(dumped: &Dumped, read: &ReadOut) -> String {
     let bytes = |pages: u64| HumanBytes(pages.saturating_mul(procfs::page_size()));
     let mut words = format!("{} of memory", bytes(read.held.saturating_add(read.captured)));
+    if read.inherited > 0 {
+        let more = bytes(read.inherited);
+        words = format!("{words} that has changed, {more} as in the checkpoint before");
+    }
     if let Ok(stats) = &dumped.stats {
         words += &format!(", frozen for {:.1?}", stats.frozen);
     }
@@ -80,6 +84,7 @@ pub(crate) fn facts(tasks: &[TaskCapture], read: &ReadOut) -> Value {
         "tasks": tasks.iter().map(task).collect::<Value>(),
         "held_pages": read.held,
         "captured_pages": read.captured,
+        "inherited_pages": read.inherited,
         "verified_pages": read.verified,
         "read_out_us": micros(read.time),
         "teardown_us": micros(read.teardown),

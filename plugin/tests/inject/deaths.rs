@@ -48,7 +48,7 @@ fn holding(kind: &str, how: &str, options: usize) {
         victim.reap(child, victim.pid);
     }
     println!("{kind} {how}: {stop} stops, {parked} parked, {zombies} zombies");
-    assert!(stop > 80 && parked > 2, "{stop} stops, {parked} parked, {zombies} zombies");
+    assert!(stop > 80 && parked > 0, "{stop} stops, {parked} parked, {zombies} zombies");
     victim.finish();
 }
 

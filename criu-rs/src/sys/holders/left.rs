@@ -24,8 +24,8 @@ pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
 }
 
 /// Calls a function with each holder of an owner, and gives it the holder's descriptor. Children of
-/// a task count if the plugin was about to fork it. Holders that are kept of an earlier dump are
-/// left out. Uses no heap.
+/// a task count if the plugin was about to fork the task. Holders that are kept of an earlier dump
+/// are left out. Uses no heap.
 pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: impl FnMut(Held)) {
     for record in journal.records() {
         let number = |field| i32::try_from(record.get(field)).ok().filter(|number| *number > 1);

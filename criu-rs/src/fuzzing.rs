@@ -10,6 +10,7 @@ use crate::labels::{Label, SecurityModule};
 #[cfg(feature = "lazy")]
 use crate::lazy::{Handover, HandoverError, Step};
 use crate::options::Common;
+use crate::sys::proc::{Doing, Stat};
 use crate::value::CopyNotice;
 
 /// Finds the first error in a log.
@@ -38,6 +39,21 @@ pub fn mount(line: &[u8]) -> Option<String> {
 #[cfg(feature = "oci")]
 pub fn cgroup(line: &[u8]) -> Option<(String, std::path::PathBuf)> {
     crate::oci::row(line)
+}
+
+/// Reads a text as the texts of `/proc` about a process. Checks that the start of a text says the
+/// same as the text, or nothing.
+pub fn process(text: &[u8]) {
+    let stat = Stat::parse(text);
+    let doing = Doing::parse(text);
+    if let Some(Doing::Waits(call)) = doing {
+        assert!(call.number >= 0, "{call:?}");
+    }
+    let shorter = text.split_last().map_or(text, |(_, rest)| rest);
+    let (less, known) = (Stat::parse(shorter), stat.map(|stat| (stat.state, stat.parent)));
+    if let (Some(less), Some(known)) = (less, known) {
+        assert_eq!((less.state, less.parent), known);
+    }
 }
 
 /// Parses a label in the kernel's notation.

@@ -242,7 +242,7 @@ impl CheckpointArgs {
             let how = self.how.options();
             let captured = drive.watch(|| dump.instant(&criu, &how, &mut ()))?.map_err(fault)?;
             instant::note(&output, &captured.tasks);
-            let read = instant::wait(captured.reading, &drive)?;
+            let read = instant::wait(captured.reading, &drive, &output)?;
             memory = format!(" ({})", instant::in_words(&captured.dumped, &read));
             facts = Some(instant::facts(&captured.tasks, &read));
             captured.dumped

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use criu_rs::{Cancel, Hooks, Session};
 use nix::errno::Errno;
@@ -84,6 +85,17 @@ impl Drive {
         // A signal that came before this operation is still to be heeded.
         self.received.set(received.or(self.received.get()));
         Ok(outcome)
+    }
+
+    /// Waits for a time. Returns a signal that comes meanwhile, or that came before and was too
+    /// late.
+    pub(crate) fn pause(&self, time: Duration) -> Option<Received> {
+        if self.received.get().is_none() {
+            let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
+            self.received.set(self.signals.next());
+        }
+        self.received.get()
     }
 
     /// Returns a signal that asked to stop, even if it came too late because the operation

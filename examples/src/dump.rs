@@ -1,6 +1,7 @@
 //! `dump`: saves a process tree.
 
 mod instant;
+mod rounds;
 
 use std::fs::File;
 use std::io::Write;
@@ -109,7 +110,10 @@ Examples:
         let criu = self.reach.criu()?;
         self.saved.clear_orphans(output)?;
         if let Some(options) = self.instant.given() {
-            return self.run_instant(output, &criu, &options);
+            return match self.instant.rounds() {
+                Some(rounds) => self.run_rounds(output, &criu, options, rounds, mode),
+                None => self.run_instant(output, &criu, &options),
+            };
         }
         let way = self.memory.way()?;
         let is_sent = way.is_some();
@@ -190,6 +194,15 @@ Examples:
     }
 }
 
+/// Says what becomes of the tasks: in a word for JSON, and in words for a person.
+fn end_of(after: AfterDump) -> (&'static str, &'static str) {
+    match after {
+        AfterDump::Kill => ("killed", "it has been ended"),
+        AfterDump::LeaveRunning => ("running", "it runs on"),
+        AfterDump::LeaveStopped => ("stopped", "it is stopped"),
+    }
+}
+
 /// Makes the receiver of the memory.
 fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Capture, Fault> {
     let capture = Pool::new(bytes).and_then(|pool| match server {
@@ -222,21 +235,12 @@ impl Program {
         self.jobs.apply(dump, config)
     }
 
-    /// Says what becomes of the tasks: in a word for JSON, and in words for a person.
-    fn end(&self) -> (&'static str, &'static str) {
-        match self.dump.after() {
-            AfterDump::Kill => ("killed", "it has been ended"),
-            AfterDump::LeaveRunning => ("running", "it runs on"),
-            AfterDump::LeaveStopped => ("stopped", "it is stopped"),
-        }
-    }
-
     fn tell(&self, output: &Output, dumped: &Dumped, marked: u64, elapsed: std::time::Duration) {
         let pid = self.saved.tree;
         let images = self.images.path().display();
         // CRIU counts nothing in a dump that serves its memory, and computes no time there.
         let stats = dumped.stats.as_ref().ok().filter(|stats| stats.pages_scanned > 0);
-        let (after, runs_on) = self.end();
+        let (after, runs_on) = end_of(self.dump.after());
         let size = stats.map_or(String::new(), |stats| {
             let memory = HumanBytes(stats.pages_written.saturating_mul(procfs::page_size()));
             format!(" ({memory} of memory, frozen for {:.1?})", stats.frozen)

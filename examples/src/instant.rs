@@ -16,7 +16,7 @@ use crate::progress::Progress;
 
 /// Waits until the memory is in the images, and shows on a terminal how much is there. A signal
 /// ends the reading.
-pub(crate) fn wait(reading: Reading, drive: &Drive) -> Result<ReadOut, Fault> {
+pub(crate) fn wait(reading: Reading, drive: &Drive, output: &Output) -> Result<ReadOut, Fault> {
     let progress = Progress::of_bytes(reading.progress().1);
     let watched = drive.watch(|| {
         while !reading.is_finished() {
@@ -26,7 +26,11 @@ pub(crate) fn wait(reading: Reading, drive: &Drive) -> Result<ReadOut, Fault> {
         }
         reading.wait()
     });
-    Ok(watched??)
+    let read = watched??;
+    for fork in &read.unreaped {
+        output.say(format!("{fork}; the next dump of the process clears up"));
+    }
+    Ok(read)
 }
 
 /// Tells a person which tasks were not forked, unless they are merely small, and why. Says so in
@@ -61,6 +65,10 @@ pub(crate) fn note(output: &Output, tasks: &[TaskCapture]) {
 pub(crate) fn in_words(dumped: &Dumped, read: &ReadOut) -> String {
     let bytes = |pages: u64| HumanBytes(pages.saturating_mul(procfs::page_size()));
     let mut words = format!("{} of memory", bytes(read.held.saturating_add(read.captured)));
+    if read.inherited > 0 {
+        let more = bytes(read.inherited);
+        words = format!("{words} that has changed, {more} as in the checkpoint before");
+    }
     if let Ok(stats) = &dumped.stats {
         words += &format!(", frozen for {:.1?}", stats.frozen);
     }
@@ -76,9 +84,11 @@ pub(crate) fn facts(tasks: &[TaskCapture], read: &ReadOut) -> Value {
         "tasks": tasks.iter().map(task).collect::<Value>(),
         "held_pages": read.held,
         "captured_pages": read.captured,
+        "inherited_pages": read.inherited,
         "verified_pages": read.verified,
         "read_out_us": micros(read.time),
         "teardown_us": micros(read.teardown),
+        "unreaped": read.unreaped,
     })
 }
 

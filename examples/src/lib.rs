@@ -21,6 +21,7 @@
 //! serving         parts of words that go on as servers
 //! confine         rights that a server gives up
 //! places          directories that are made, and those that others can write
+//! numbers         that name directories of sessions and rounds
 //! new_file        files that appear when they are complete; `target`, where an output goes
 //! cri             pods and containers of an engine that Kubernetes uses
 //! cri_proxy       the program `criu-cri-proxy`
@@ -59,6 +60,7 @@ mod lazy_pages;
 mod links;
 mod marks;
 mod new_file;
+mod numbers;
 mod options;
 mod output;
 mod own;

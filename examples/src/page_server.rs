@@ -1,7 +1,6 @@
 //! `page-server`: receives or serves pages. It takes CRIU's options, and several clients.
 
 mod failures;
-mod numbers;
 
 use std::ffi::OsString;
 use std::fs;
@@ -27,6 +26,7 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
+use crate::numbers::first_free;
 use crate::options::Certificates;
 use crate::output::Output;
 use crate::own;
@@ -262,7 +262,7 @@ impl PageServer {
         let server = server.others_read(self.others_read);
         let server = if self.each {
             // Sessions of an earlier server stay as they are.
-            let first = numbers::first_free(&images)
+            let first = first_free(&images)
                 .map_err(|error| format!("--images-dir: {}: {error}", images.display()))?;
             server.directories(move |n| images.join(first.saturating_add(n).to_string()))
         } else {

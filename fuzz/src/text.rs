@@ -35,6 +35,7 @@ pub fn run(data: &[u8]) {
             }
             return;
         }
+        PROCESS => return fuzzing::process(bytes),
         _ => {}
     }
     match which % 12 {
@@ -97,6 +98,8 @@ const SETTINGS: u8 = 12;
 const COPY: u8 = 13;
 /// The first byte that chooses the memory of a virtual machine.
 const GUEST: u8 = 14;
+/// The first byte that chooses what `/proc` says of a process.
+const PROCESS: u8 = 15;
 
 /// Checks that a text moves the cursor of a terminal only by tabs and line ends.
 fn printable(text: &str) {

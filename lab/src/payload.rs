@@ -63,7 +63,6 @@ pub const SHARED: &[Payload] = &[
     ("netns", netns),
     // A second name, so that a test can have one of each.
     ("count-netns", netns),
-    ("orders", crate::orders::run),
     ("open", |words| count_with(words[0], File::open(words[1]).unwrap())),
     ("outside-file", outside_file),
     ("tcp", tcp),

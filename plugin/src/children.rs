@@ -5,47 +5,14 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::panic::catch_unwind;
 
-use crate::hooks;
 use crate::journal::{Field, Journal, State};
 use crate::proc;
-
-/// What CRIU calls in place of `openat`.
-pub(crate) extern "C" fn openat(
-    directory: c_int,
-    path: *const c_char,
-    flags: c_int,
-    mode: libc::mode_t,
-) -> c_int {
-    // SAFETY: the arguments are CRIU's own, for the same call. Without O_CREAT nobody reads `mode`.
-    let fd = unsafe { libc::openat64(directory, path, flags, mode) };
-    if fd < 0 {
-        return fd;
-    }
-    // SAFETY: the kernel has read a path there, so it ends with a NUL.
-    let path = unsafe { CStr::from_ptr(path) };
-    let hidden = match path.to_bytes().ends_with(b"/children") {
-        true => catch_unwind(|| hooks::children(fd)),
-        false => return fd,
-    };
-    if let Ok(Ok(())) = hidden {
-        return fd;
-    }
-    // CRIU must not go on with a list that it may have to be told from another.
-    // SAFETY: nobody else has the descriptor yet.
-    unsafe { libc::close(fd) };
-    // SAFETY: the call takes nothing.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: the C library has such a place for each thread.
-    unsafe { *errno = libc::EIO };
-    -1
-}
 
 /// Tells whether the journal names holders that are kept.
 pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {

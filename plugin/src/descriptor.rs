@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 
 use crate::hooks;
 
-/// What CRIU looks for in a plugin, by the name `CR_PLUGIN_DESC`.
+/// A description of a plugin, which CRIU looks up by the name `CR_PLUGIN_DESC`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Descriptor {
@@ -45,7 +45,11 @@ const fn table() -> [Option<Hook>; MOST_HOOKS] {
 /// CRIU has loaded the plugin. A failure ends the dump: that is needed only if CRIU would save
 /// holders, because a dump without holders is complete too.
 extern "C" fn init(stage: c_int) -> c_int {
-    match catch_unwind(|| hooks::begin(stage)) {
+    #[cfg(target_arch = "x86_64")]
+    let calls = crate::calls::all();
+    #[cfg(not(target_arch = "x86_64"))]
+    let calls = crate::session::Calls;
+    match catch_unwind(|| hooks::begin(stage, &calls)) {
         Ok(true) => 0,
         _ => -libc::EIO,
     }

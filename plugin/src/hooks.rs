@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use crate::journal::VARIABLE;
-use crate::session::{Session, Without};
+use crate::session::{Calls, Session, Without};
 use crate::sys::{self, Mapped};
 
 /// The dump that CRIU is making, if somebody wants holders.
@@ -15,11 +15,11 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 
 /// CRIU begins to dump, and no task is stopped yet. Without a journal the plugin does nothing.
 /// Returns false if the dump must not go on.
-pub(crate) fn begin(stage: i32) -> bool {
+pub(crate) fn begin(stage: i32, calls: &Calls) -> bool {
     let Some(mut session) = session() else { return true };
     *session = None;
     let Some(journal) = journal().filter(|_| stage == DUMP) else { return true };
-    match Session::begin(journal) {
+    match Session::begin(journal, calls) {
         Ok(begun) => *session = Some(begun),
         Err(without) => return without == Without::Complete,
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! descriptor  the symbol by which CRIU finds the plugin
+//! calls       functions that CRIU calls in place of those of the C library
 //! hooks       CRIU's calls, and the dump that they belong to
 //! session     one dump: what is ready, which tasks are forked, what becomes of their holders
 //! scan        the answers to CRIU's scans of pagemaps
@@ -18,6 +19,8 @@
 //!
 //! The plugin works on x86-64. Elsewhere it says that it does not.
 
+#[cfg(target_arch = "x86_64")]
+mod calls;
 #[cfg(target_arch = "x86_64")]
 mod children;
 #[cfg(target_arch = "x86_64")]

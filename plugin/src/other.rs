@@ -3,7 +3,11 @@
 use crate::journal::{Head, Journal, Plugin, State};
 use crate::sys::Mapped;
 
-/// What becomes of a dump without a session.
+/// No function of the C library is replaced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calls;
+
+/// The effect on a dump if there is no session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Without {
     /// CRIU saves everything itself.
@@ -21,7 +25,7 @@ impl Session {
     ///
     /// # Errors
     /// Always.
-    pub(crate) fn begin(mapped: Mapped) -> Result<Self, Without> {
+    pub(crate) fn begin(mapped: Mapped, _calls: &Calls) -> Result<Self, Without> {
         let journal = Journal::new(mapped.words()).ok_or(Without::Complete)?;
         journal.set(Head::Errno, u64::from(libc::EOPNOTSUPP.unsigned_abs()));
         journal.set(Head::Plugin, Plugin::Refused as u64);

@@ -1,4 +1,4 @@
-//! What CRIU is answered when it asks the kernel which pages a task has.
+//! The answers to CRIU when it asks the kernel which pages a task has.
 //!
 //! ```text
 //! mapping of more than 2 MiB    the holder has a page of it: all are hidden
@@ -9,32 +9,16 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-use crate::hooks;
 use crate::journal::{Field, Journal};
 use crate::mappings::Look;
 use crate::pagemap::{
     EMPTY, FILE, PAGEMAP_SCAN, PRESENT, REGIONS, Region, SMALL, SWAPPED, Scan, ZERO,
 };
 use crate::watch::{Holder, Watch, without};
-
-/// What CRIU calls in place of `ioctl`.
-pub(crate) extern "C" fn ioctl(fd: c_int, request: libc::Ioctl, argument: *mut c_void) -> c_int {
-    if request == PAGEMAP_SCAN as libc::Ioctl && !argument.is_null() {
-        // SAFETY: CRIU's argument of this request is such a structure, and nobody else has it.
-        let scan = unsafe { &mut *argument.cast::<Scan>() };
-        let count = catch_unwind(AssertUnwindSafe(|| hooks::scan(fd, scan)));
-        if let Ok(Some(count)) = count {
-            return count;
-        }
-    }
-    // SAFETY: the argument is CRIU's own, for the same request.
-    unsafe { libc::ioctl(fd, request, argument) }
-}
 
 /// Answers a scan of CRIU's. Returns the number of regions, or `None` if the kernel is to answer.
 pub(crate) fn answer(

@@ -1,4 +1,4 @@
-//! One dump: the journal, the slot of `ioctl`, and the task that CRIU looks at.
+//! A dump: the journal, the slot of `ioctl`, and the task that CRIU looks at.
 
 use std::io;
 
@@ -18,12 +18,18 @@ use crate::watch::Watch;
 pub(crate) struct Session {
     mapped: Mapped,
     watch: Watch,
-    /// The slots of `ioctl`, which lead to [`scan::ioctl`], and those of `openat`, which lead to
-    /// [`children::openat`] if there are holders to hide.
+    /// The slots of `ioctl`, and those of `openat` if there are holders to hide.
     slots: (Slots, Option<Slots>),
 }
 
-/// What becomes of a dump without a session.
+/// Addresses of the functions that CRIU calls in place of those of the C library.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calls {
+    pub(crate) ioctl: usize,
+    pub(crate) openat: usize,
+}
+
+/// The effect on a dump if there is no session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Without {
     /// CRIU saves everything itself.
@@ -37,10 +43,10 @@ impl Session {
     ///
     /// # Errors
     /// CRIU, the kernel or the journal is none that the plugin can work with.
-    pub(crate) fn begin(mapped: Mapped) -> Result<Self, Without> {
+    pub(crate) fn begin(mapped: Mapped, calls: &Calls) -> Result<Self, Without> {
         let journal = Journal::new(mapped.words()).ok_or(Without::Complete)?;
         let are_kept = children::are_kept(&journal);
-        match redirect(are_kept) {
+        match redirect(calls, are_kept) {
             Ok(slots) => {
                 journal.set(Head::Plugin, Plugin::Ready as u64);
                 Ok(Self { mapped, watch: Watch::default(), slots })
@@ -102,18 +108,18 @@ impl Session {
 /// and those of `openat`, if there are holders to hide.
 ///
 /// # Errors
-/// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that is
-/// not known, and the errors of `mprotect(2)`.
-fn redirect(are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
+/// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that
+/// is not known, and the errors of `mprotect(2)`.
+fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
     Pagemap::new(std::fs::File::open("/proc/self/pagemap")?)?;
     if !got::mentions(PAGEMAP_SCAN) {
         return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
     }
     let known = libc::ioctl as *const () as usize;
-    let scans = Slots::redirect(c"ioctl", known, scan::ioctl as *const () as usize)?;
+    let scans = Slots::redirect(c"ioctl", known, calls.ioctl)?;
     let lists = || {
         let known = libc::openat64 as *const () as usize;
-        Slots::redirect(c"openat64", known, children::openat as *const () as usize)
+        Slots::redirect(c"openat64", known, calls.openat)
     };
     Ok((scans, are_kept.then(lists).transpose()?))
 }

@@ -23,7 +23,7 @@ pub(crate) fn variable(name: &str) -> Option<&'static CStr> {
     (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
 }
 
-/// A file's memory, which others map too.
+/// Memory of a file, which others map too. The file does not shrink.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     memory: NonNull<c_void>,
@@ -37,8 +37,17 @@ impl Mapped {
     /// Maps a file to read and write it.
     ///
     /// # Errors
-    /// The errors of `fstat(2)` and `mmap(2)`.
+    /// `EPERM` if somebody could make the file smaller. The errors of `fcntl(2)`, `fstat(2)` and
+    /// `mmap(2)`.
     pub(crate) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: the call takes no memory of ours.
+        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+        if seals < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if seals & libc::F_SEAL_SHRINK == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let (flags, fd) = (libc::MAP_SHARED, file.as_raw_fd());

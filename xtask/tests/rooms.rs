@@ -18,6 +18,7 @@ const ROOMS: &[&str] = &[
     "lab/src/oracle/memory.rs",
     "lab/src/raw.rs",
     "lab/src/uffd.rs",
+    "plugin/src/calls.rs",
     "plugin/src/children.rs",
     "plugin/src/descriptor.rs",
     "plugin/src/file.rs",

@@ -69,10 +69,10 @@ pub(crate) fn below(root: Pid) -> Vec<Found> {
         next += 1;
         each_child(task.as_raw(), |child| {
             let Some(holder) = Pid::new(child) else { return };
-            match Look::at(child) {
+            match Look::settled(child) {
                 Some(Look::Parked(owner)) => found.push(Found { task, holder, owner: Some(owner) }),
                 Some(Look::Dead) => found.push(Found { task, holder, owner: None }),
-                None => tasks.push(holder),
+                Some(Look::Begins) | None => tasks.push(holder),
             }
         });
     }

@@ -32,7 +32,7 @@ pub enum InstantError {
     Lost {
         /// The task.
         task: Pid,
-        /// Its holder.
+        /// The holder of the task.
         holder: Pid,
         /// The reason.
         why: String,
@@ -40,8 +40,8 @@ pub enum InstantError {
     /// The pages cannot be read or written. No checkpoint is left; the tasks run on.
     #[error("{0}")]
     Pages(#[from] PagesError),
-    /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the tasks
-    /// run on.
+    /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the
+    /// tasks run on.
     #[error("cannot read what criu wrote: {0}")]
     Images(#[from] criu_images::Error),
     /// The plugin has damaged the journal. No checkpoint is left; the tasks run on.

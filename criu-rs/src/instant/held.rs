@@ -31,7 +31,7 @@ pub(super) struct Holders {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) pid: Pid,
-    /// Its number in its own pid namespace: the number in the names of its images.
+    /// Number in the pid namespace of the task: the number in the names of its images.
     pub(super) inner: u32,
     pub(super) holder: Holder,
     /// Memory for which the pages of the holder count.

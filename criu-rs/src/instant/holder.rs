@@ -64,13 +64,13 @@ impl Holder {
             return other(&started);
         }
         let Some(own) = Owner::this() else { return other("has an owner without /proc") };
-        match Look::at(pid.as_raw()) {
+        match Look::settled(pid.as_raw()) {
             Some(Look::Parked(owner)) if owner == own => {}
             Some(Look::Parked(owner)) => {
                 return other(&format!("is a holder of process {}", owner.pid));
             }
             Some(Look::Dead) => return Err(gone()),
-            None => return other("does not wait as a holder"),
+            Some(Look::Begins) | None => return other("does not wait as a holder"),
         }
         // What was looked at by its number was the holder all the time.
         if !bond.is_there() {

@@ -138,9 +138,9 @@ pub struct ReadOut {
     pub time: Duration,
     /// The time in which the holders were ended, after that.
     pub teardown: Duration,
-    /// What is left of holders after ten seconds, in words. Such a holder keeps nothing but its
-    /// number; its task could not reap it, because another process traces the task. The next dump
-    /// of the tree clears up.
+    /// Holders of which something is left after ten seconds, in words. Such a holder keeps nothing
+    /// but its number; its task could not reap it, because another process traces the task. The
+    /// next dump of the tree clears up.
     pub unreaped: Vec<String>,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Planned {
     pub(super) pid: Pid,
     /// The time of its start, in the kernel's ticks.
     pub(super) start: u64,
-    /// Its number in its own pid namespace.
+    /// Number in the pid namespace of the task.
     pub(super) inner: u64,
     /// Private memory that a holder would keep, in bytes: anonymous memory and swap.
     pub(super) bytes: u64,

@@ -19,9 +19,6 @@ use crate::value::{Cancel, InvalidValue, Pid};
 
 pub(super) type Container<'a> = gate::Container<'a, Dump<'a>>;
 
-/// The outcomes of operations, by the names of their containers.
-type Outcomes<O> = Vec<(String, <O as Operation>::Outcome)>;
-
 /// Containers to be dumped as one, such as those of a Kubernetes pod.
 ///
 /// First all containers are frozen by their cgroups, and they stay frozen until the last is saved:
@@ -59,6 +56,9 @@ pub struct Pod<'a> {
     cgroup: Option<PathBuf>,
     containers: Vec<Container<'a>>,
 }
+
+/// The names and outcomes of the containers, and the time for which all stood still.
+type Ran<T> = (Vec<(String, T)>, Duration);
 
 /// A dumped pod.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl<'a> Pod<'a> {
         criu: &Criu,
         hooks: &mut dyn PodHooks,
         make: impl FnOnce(Vec<Container<'a>>) -> Result<Vec<gate::Container<'a, O>>, PodError>,
-    ) -> Result<(Outcomes<O>, Duration), PodError> {
+    ) -> Result<Ran<O::Outcome>, PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
         if matches!(criu.program(), Ok(Some(_))) {

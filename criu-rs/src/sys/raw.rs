@@ -8,6 +8,8 @@
 use std::ptr;
 #[cfg(feature = "instant")]
 use std::sync::atomic::AtomicU64;
+#[cfg(feature = "instant")]
+use std::time::{Duration, Instant};
 
 /// The result of a system call: a number that is not negative, or the negated errno.
 pub(in crate::sys) type Result = i64;
@@ -136,6 +138,33 @@ pub(in crate::sys) fn open_process(pid: i32) -> Result {
 pub(in crate::sys) fn own_thread() -> i32 {
     // SAFETY: the call takes nothing.
     i32::try_from(unsafe { call(libc::SYS_gettid, [0; 6]) }).unwrap_or(0)
+}
+
+/// Waits until a thread that this thread traces and has interrupted stops, and lets it run on.
+/// Returns false if it has not stopped in time.
+#[cfg(feature = "instant")]
+pub(in crate::sys) fn let_go(thread: i32, patience: Duration) -> bool {
+    let begun = Instant::now();
+    let options = number(libc::WNOHANG | libc::__WALL);
+    while begun.elapsed() < patience {
+        let mut status: i32 = 0;
+        let args = [number(thread), (&raw mut status).addr() as u64, options, 0, 0, 0];
+        // SAFETY: the kernel writes one number, which outlives the call.
+        match unsafe { call(libc::SYS_wait4, args) } {
+            0 => wait(&mut [], Some(1)),
+            1.. if libc::WIFSTOPPED(status) => {
+                // This is not the requested trap: a signal came first, and belongs to the thread.
+                let signal = if status >> 16 == 0 { libc::WSTOPSIG(status) } else { 0 };
+                let args =
+                    [u64::from(libc::PTRACE_DETACH), number(thread), 0, number(signal), 0, 0];
+                // SAFETY: the call takes numbers.
+                return unsafe { call(libc::SYS_ptrace, args) } == 0;
+            }
+            // The thread has ended, or is not traced any more.
+            _ => return true,
+        }
+    }
+    false
 }
 
 /// Ends this process.

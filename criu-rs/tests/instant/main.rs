@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     match words.get(1).map_or("", String::as_str) {
         "--apart" => apart(&words[2..]),
         "--drive" => faults::drive(&words[2..]),
+        "--series" => series::drive(&words[2..]),
         sandbox::FIRST => return sandbox::first(&words[2], &words[3..]),
         "--soak" | "--faults" => return long(&words[1..]),
         "--long" => return long_inside(&words[2..]),

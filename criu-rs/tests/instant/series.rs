@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criu_images::memory::{PageFlags, PageObject, PageSet, PageSize};
@@ -13,9 +14,10 @@ use criu_rs::instant::{
 };
 use criu_rs::lazy::{LazyOptions, LazyPages};
 use criu_rs::pages::{Client, Layout, Server};
-use criu_rs::{AfterDump, Cancel, Error, Pid, Restore};
+use criu_rs::{AfterDump, Criu, Error, HookResult, Hooks, Pid, Restore};
 use nix::sys::signal::Signal;
 
+use crate::kinds::Group;
 use crate::lab::{Lab, SOON, Target, TestFn, all_held, dump, eager, holders, inner, is_whole};
 
 pub const TESTS: &[(&str, TestFn)] = &[
@@ -28,6 +30,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_series_may_end_with_stopped_tasks", last),
     ("rounds_go_to_a_page_server", served),
     ("a_series_that_is_dropped_leaves_no_holder", dropped),
+    ("rounds_with_a_freezer_cgroup_do_not_stop_their_holders", frozen),
+    ("a_killed_series_leaves_no_holder", killed),
 ];
 
 /// A process that obeys orders, and the number of the last one.
@@ -167,13 +171,15 @@ fn ten(lab: &Lab) {
 }
 
 fn busy(lab: &Lab) {
-    for (huge, churn, children) in [(false, 1, 0), (true, 1, 0), (false, 0, 3)] {
-        let shape = Shape { mib: 24, writers: 2, huge, churn, children, ..Shape::default() };
+    // The holders may have all pages for themselves.
+    let options = options().budget(Budget::new().percent(200).free(0));
+    for (huge, churn, children) in [(false, 1, 0), (true, 1, 0), (false, 0, 2)] {
+        let shape = Shape { mib: 12, writers: 2, huge, churn, children, ..Shape::default() };
         let mut scene = lab.start(shape);
-        let mut series = begin(lab, scene.target.pid, &options());
+        let mut series = begin(lab, scene.target.pid, &options);
         let mut links = Vec::new();
         let mut inherited = 0;
-        for n in 0..6 {
+        for n in 0..5 {
             let directory = lab.dir(&format!("link-{n}"));
             inherited += round(&mut series, &directory, &scene.pids).inherited;
             scene.goes_on().unwrap();
@@ -208,7 +214,7 @@ fn changes(lab: &Lab) {
     next(&mut series, &[pid]);
     // A new task has no page in the images before.
     let child: Pid = process.say("child").parse().unwrap();
-    let count = process.target.file().with_extension("child");
+    let count = process.target.file().with_file_name("child");
     assert!(within(SOON, || fs::read_to_string(&count).is_ok_and(|text| !text.is_empty())));
     let with_child = next(&mut series, &[pid, child]);
     assert_eq!(saved(&with_child, child).1, 0);
@@ -223,14 +229,14 @@ fn changes(lab: &Lab) {
     let executed = next(&mut series, &[pid]);
     assert_eq!(saved(&executed, pid).1, 0, "no page of the new program is left to the old one");
     assert_eq!(held(pid), 1);
-    process.say("write 3");
+    process.say("write 2");
     process.say("discard");
     let discarded = next(&mut series, &[pid]);
     let (pages, inherited) = saved(&discarded, pid);
     assert!(pages > 256 && inherited > 20 << 8, "{pages}, {inherited}");
     drop(series);
     none_stays();
-    process.restore(lab, &discarded, 3, false);
+    process.restore(lab, &discarded, 2, false);
     process.restore(lab, &executed, 1, true);
     process.restore(lab, &made[0], 1, false);
     process.target.end();
@@ -273,7 +279,7 @@ fn budget(lab: &Lab) {
     round_that_ends(&mut series, &lab.dir("free"), pid);
     let end = series.ended().unwrap();
     assert!(matches!(end, SeriesEnd::Free { free, least } if free < least), "{end:?}");
-    let read = series.next(&lab.dir("again"), &mut ()).unwrap().reading.wait().unwrap();
+    let read = series.next(lab.dir("again"), &mut ()).unwrap().reading.wait().unwrap();
     assert_eq!(read.inherited, 0);
     drop(series);
     none_stays();
@@ -319,12 +325,29 @@ fn lost(lab: &Lab) {
     process.target.end();
 }
 
+/// Kills the new holder of a task when the dump has done its work.
+struct KillNew {
+    task: Pid,
+    old: Pid,
+}
+
+impl Hooks for KillNew {
+    fn post_dump(&mut self) -> HookResult {
+        kill_new(self.task, self.old);
+        Ok(())
+    }
+}
+
+#[track_caller]
+fn kill_new(task: Pid, old: Pid) {
+    let new = holders_of(task).into_iter().find(|found| found.holder != old).unwrap();
+    assert!(criu_lab::process::send(new.holder, Signal::SIGKILL));
+}
+
 fn fails(lab: &Lab) {
-    let mut process = Orders::start(lab, "24", "small");
+    let mut process = Orders::start(lab, "64", "small");
     let pid = process.target.pid;
-    let cancel = Cancel::new().unwrap();
-    let dump = criu_rs::Dump::new(pid, "/nowhere").after_dump(AfterDump::LeaveRunning);
-    let mut series = dump.cancel(&cancel).instant_series(&lab.criu, &options()).unwrap();
+    let mut series = begin(lab, pid, &options());
     let first = lab.dir("first");
     round(&mut series, &first, &[pid]);
     // Directories that are not for a round.
@@ -336,19 +359,25 @@ fn fails(lab: &Lab) {
     println!("{}", series.next(&linked, &mut ()).unwrap_err());
     assert!(series.next(lab.dir.join("nothing"), &mut ()).is_err());
     assert_eq!((held(pid), series.base()), (1, Some(first.clone())));
-    // The pages cannot be written: the name of a pages file is that of a directory.
-    let full = lab.dir("full");
-    fs::create_dir(full.join("pagemap-65537.img")).unwrap();
-    fs::create_dir(full.join(format!("pagemap-{}.img", inner(pid)))).unwrap();
-    let capture = series.next(&full, &mut ()).unwrap();
+    // The new holder is lost, before and while it is read.
+    let old = holders_of(pid)[0].holder;
+    let (before, meanwhile) = (lab.dir("before"), lab.dir("meanwhile"));
+    let error = series.next(&before, &mut KillNew { task: pid, old }).unwrap_err();
+    println!("{error}");
+    let capture = series.next(&meanwhile, &mut ()).unwrap();
+    kill_new(pid, old);
     let error = capture.reading.wait().unwrap_err();
     println!("{error}");
-    assert!(!full.join("inventory.img").exists() && !full.join("parent").exists());
+    for directory in [before, meanwhile] {
+        let left = criu_lab::names(&directory);
+        assert!(!left.iter().any(|name| name.ends_with(".img") || name == "parent"), "{left:?}");
+    }
     assert_eq!((held(pid), series.base()), (1, Some(first)));
+    assert_eq!(holders_of(pid)[0].holder, old);
     process.say("write 2");
     let second = lab.dir("second");
     let read = round(&mut series, &second, &[pid]);
-    assert!(read.inherited > 20 << 8, "{read:?}");
+    assert!(read.inherited > 50 << 8, "{read:?}");
     process.restore(lab, &second, 2, false);
     // The process that the series is about is gone.
     process.target.end();
@@ -431,7 +460,7 @@ fn dropped(lab: &Lab) {
     none_stays();
     // The reading is dropped, and the next round waits for it.
     let mut series = begin(lab, pid, &options());
-    drop(series.next(&lab.dir("third"), &mut ()).unwrap());
+    drop(series.next(lab.dir("third"), &mut ()).unwrap());
     process.say("write 3");
     let fourth = lab.dir("fourth");
     assert!(round(&mut series, &fourth, &[pid]).inherited > 50 << 8);
@@ -451,5 +480,78 @@ fn dropped(lab: &Lab) {
     ));
     process.restore(lab, &second, 2, false);
     process.restore(lab, &fourth, 3, true);
+    process.target.end();
+}
+
+/// CRIU stops the whole cgroup, and the holders of the round before are in it.
+fn frozen(lab: &Lab) {
+    let mut process = Orders::start(lab, "24", "small");
+    let pid = process.target.pid;
+    let group = Group::make("freezer", pid.as_raw());
+    let dump = criu_rs::Dump::new(pid, "/nowhere").after_dump(AfterDump::LeaveRunning);
+    let dump = dump.freeze_cgroup(group.0.to_str().unwrap());
+    let mut series = dump.instant_series(&lab.criu, &options()).unwrap();
+    for generation in 1..=4 {
+        if generation > 1 {
+            process.say(&format!("write {generation}"));
+        }
+        let read = round(&mut series, &lab.dir(&format!("frozen-{generation}")), &[pid]);
+        assert_eq!(read.inherited > 20 << 8, generation > 1, "{read:?}");
+        assert_eq!(held(pid), 1);
+    }
+    drop(series);
+    none_stays();
+    assert_eq!(group.read("freezer.state").trim(), "THAWED");
+    assert_eq!(process.say("check 4"), "right");
+    process.target.end();
+    group.remove();
+}
+
+/// `CRIU PID FOLDER`: makes rounds without an end.
+pub fn drive(words: &[String]) {
+    let (criu, folder) = (Criu::at(&words[0]), Path::new(&words[2]));
+    let dump = criu_rs::Dump::new(words[1].parse().unwrap(), "/nowhere");
+    let dump = dump.after_dump(AfterDump::LeaveRunning);
+    let mut series = dump.instant_series(&criu, &options()).unwrap();
+    for n in 0u64.. {
+        let directory = folder.join(n.to_string());
+        fs::create_dir(&directory).unwrap();
+        series.next(&directory, &mut ()).unwrap().reading.wait().unwrap();
+        fs::write(folder.join("count"), n.to_string()).unwrap();
+    }
+}
+
+fn killed(lab: &Lab) {
+    let mut process = Orders::start(lab, "32", "small");
+    let pid = process.target.pid;
+    let mut last = None;
+    for n in 0..8 {
+        let folder = lab.dir(&format!("killed-{n}"));
+        let mut driver = Command::new(std::env::current_exe().unwrap())
+            .arg("--series")
+            .arg(&lab.program)
+            .arg(pid.to_string())
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let count = || {
+            let text = fs::read_to_string(folder.join("count")).unwrap_or_default();
+            text.parse::<u64>().ok()
+        };
+        assert!(within(SOON, || count() >= Some(2)), "no rounds");
+        // From here on a round takes some hundred milliseconds.
+        std::thread::sleep(Duration::from_millis(37 * n));
+        driver.kill().unwrap();
+        driver.wait().unwrap();
+        let left = holders(Duration::from_secs(20));
+        assert!(left.is_empty(), "holders stay: {left:?}");
+        assert!(soon(|| process.target.state() == Some('S')));
+        assert_eq!(process.say(&format!("check {}", n + 1)), "right");
+        process.say(&format!("write {}", n + 2));
+        last = count().map(|count| (folder.join(count.to_string()), n + 1));
+    }
+    let (images, generation) = last.unwrap();
+    process.restore(lab, &images, generation, false);
     process.target.end();
 }

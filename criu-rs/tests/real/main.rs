@@ -22,6 +22,8 @@ mod causes;
 mod copies;
 mod decoys;
 mod descriptors;
+#[cfg(feature = "instant")]
+mod holders;
 mod hooks;
 #[cfg(feature = "instant")]
 mod instant;
@@ -73,6 +75,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         copies::TESTS,
         decoys::TESTS,
         descriptors::TESTS,
+        #[cfg(feature = "instant")]
+        holders::TESTS,
         hooks::TESTS,
         #[cfg(feature = "instant")]
         instant::TESTS,

@@ -1,14 +1,15 @@
 //! `dump --instant`: the memory is read from forks, while the tasks run on.
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use criu_cri::coordinator::Joined;
-use criu_rs::instant::{InstantOptions, ReadOut, TaskCapture};
-use criu_rs::{Criu, Dump, Dumped, Hooks};
-use serde_json::json;
+use criu_rs::instant::{InstantCapture, InstantOptions};
+use criu_rs::{AfterDump, Criu, Dump, Hooks};
+use serde_json::{Value, json};
 
-use super::Program;
+use super::{Program, end_of};
 use crate::config::Config;
 use crate::drive::{Drive, refused};
 use crate::exit::Exit;
@@ -36,7 +37,6 @@ impl Program {
             dump = dump.config_file(config.path());
         }
 
-        let log = self.common.log(images, "dump.log");
         let mut member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
         let begun = Instant::now();
         let mut capture = |hooks: &mut dyn Hooks| match server.take() {
@@ -48,42 +48,54 @@ impl Program {
             Some(member) => capture(&mut Joined::new(member, &mut ())),
         })?;
         drop(member);
-        let captured = captured.map_err(|error| self.common.name_log(refused(error, &log)))?;
-        instant::note(output, &captured.tasks);
-        let read = instant::wait(captured.reading, &drive)?;
-        let elapsed = begun.elapsed();
-        let marked = if self.memory.has_server() { 0 } else { marks::mark(images, output) };
-        self.tell_instant(output, &captured.dumped, &captured.tasks, &read, marked, elapsed);
+        let round = Round { images, after: self.dump.after(), begun, facts: json!({}) };
+        self.finish(output, &drive, captured, round)?;
         Ok(Exit::Done.into())
     }
 
-    fn tell_instant(
+    /// Waits for the memory of a capture, and tells the outcome.
+    pub(super) fn finish(
         &self,
         output: &Output,
-        dumped: &Dumped,
-        tasks: &[TaskCapture],
-        read: &ReadOut,
-        marked: u64,
-        elapsed: Duration,
-    ) {
-        let (pid, images) = (self.saved.tree, self.images.path());
-        let stats = dumped.stats.as_ref().ok();
-        let (after, runs_on) = self.end();
-        let memory = instant::in_words(dumped, read);
-        output.done(
-            format!("process {pid} is saved in {} ({memory}); {runs_on}", images.display()),
-            json!({
-                "pid": pid.as_raw(),
-                "images": images.to_string_lossy(),
-                "tasks": after,
-                "elapsed_us": micros(elapsed),
-                "marked_pages": marked,
-                "statistics": stats,
-                "instant": instant::facts(tasks, read),
-            }),
-        );
+        drive: &Drive,
+        captured: criu_rs::Result<InstantCapture>,
+        round: Round<'_>,
+    ) -> Result<(), Fault> {
+        let Round { images, after, begun, mut facts } = round;
+        let log = self.common.log(images, "dump.log");
+        let captured = captured.map_err(|error| self.common.name_log(refused(error, &log)))?;
+        let InstantCapture { dumped, tasks, reading, .. } = captured;
+        instant::note(output, &tasks);
+        let read = instant::wait(reading, drive, output)?;
+        let elapsed = begun.elapsed();
+        let marked = if self.memory.has_server() { 0 } else { marks::mark(images, output) };
+        let (pid, stats) = (self.saved.tree, dumped.stats.as_ref().ok());
+        let (end, runs_on) = end_of(after);
+        facts["pid"] = json!(pid.as_raw());
+        facts["images"] = json!(images.to_string_lossy());
+        facts["tasks"] = json!(end);
+        facts["elapsed_us"] = json!(micros(elapsed));
+        facts["marked_pages"] = json!(marked);
+        facts["statistics"] = json!(stats);
+        facts["instant"] = instant::facts(&tasks, &read);
+        let memory = instant::in_words(&dumped, &read);
+        let place = images.display();
+        output.done(format!("process {pid} is saved in {place} ({memory}); {runs_on}"), facts);
         if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {
             output.print(stats);
         }
+        Ok(())
     }
+}
+
+/// A capture whose memory is to come.
+pub(super) struct Round<'a> {
+    /// The directory of its images.
+    pub(super) images: &'a Path,
+    /// The end of the tasks.
+    pub(super) after: AfterDump,
+    /// The time at which it began.
+    pub(super) begun: Instant,
+    /// More facts for JSON.
+    pub(super) facts: Value,
 }

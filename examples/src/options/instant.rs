@@ -1,11 +1,13 @@
 //! Options of an instant dump.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use criu_rs::instant::{Headroom, InstantOptions};
+use criu_rs::instant::{Budget, Headroom, InstantOptions};
 
-use crate::options::values::memory;
+use crate::options::values::{memory, seconds};
+use crate::serving::AtMost;
 
 /// The heading of these options in help.
 pub(crate) const HEADING: &str = "Instant dump";
@@ -27,6 +29,9 @@ const NOT_WITH: &[&str] = &[
     "track_mem",
 ];
 
+/// The time between two rounds of a series.
+const EVERY: Duration = Duration::from_secs(60);
+
 /// Options of an instant dump, on `dump`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = HEADING)]
@@ -35,8 +40,46 @@ pub(crate) struct InstantDump {
     /// memory from the forks. While that lasts, each page that a task writes takes memory once more
     #[arg(long, conflicts_with_all = NOT_WITH)]
     instant: bool,
+    /// Make this many checkpoints, or unlimited: into the directories 0, 1, 2 and so on below the
+    /// images directory. Each holds only what has changed since the one before, and needs it
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        requires = "instant",
+        conflicts_with_all = ["coordinator", "page_server"]
+    )]
+    rounds: Option<AtMost>,
+    /// The seconds from the start of one checkpoint to the next; 60 unless given
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "rounds")]
+    every: Option<Duration>,
+    /// The most memory that forks may take between two checkpoints, with K, M or G; half of what
+    /// they hold unless given. When they need more, they end, and the next checkpoint is whole
+    #[arg(long, value_name = "SIZE", value_parser = memory, requires = "rounds")]
+    instant_budget: Option<usize>,
     #[command(flatten)]
     how: InstantOnly,
+}
+
+/// A series of checkpoints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    number: AtMost,
+    /// The time from the start of one to the start of the next.
+    pub(crate) every: Duration,
+    /// The memory that forks may take in between.
+    pub(crate) budget: Budget,
+}
+
+impl Rounds {
+    /// Tells if the rounds end when somebody stops them, and not by themselves.
+    pub(crate) fn are_unlimited(&self) -> bool {
+        self.number.0.is_none()
+    }
+
+    /// Tells if a round is the last. The first is number 0.
+    pub(crate) fn is_last(&self, round: u64) -> bool {
+        self.number.0.is_some_and(|number| round.saturating_add(1) >= number.get())
+    }
 }
 
 /// Options that say how an instant dump is made.
@@ -64,6 +107,16 @@ impl InstantDump {
     /// Returns the options for the library, if an instant dump is asked for.
     pub(crate) fn given(&self) -> Option<InstantOptions> {
         self.instant.then(|| self.how.options())
+    }
+
+    /// Returns the series, if one is asked for.
+    pub(crate) fn rounds(&self) -> Option<Rounds> {
+        let mut budget = Budget::new();
+        if let Some(bytes) = self.instant_budget {
+            budget = budget.percent(100).bytes(bytes as u64);
+        }
+        let every = self.every.unwrap_or(EVERY);
+        self.rounds.map(|number| Rounds { number, every, budget })
     }
 }
 

@@ -53,6 +53,12 @@ const TESTS: &[Case] = &[
         runtimes: BOTH,
         newest_only: true,
     },
+    Case {
+        name: "an_instant_checkpoint_is_restored",
+        test: instant,
+        runtimes: BOTH,
+        newest_only: false,
+    },
     Case { name: "memory_comes_later", test: later, runtimes: BOTH, newest_only: false },
     Case { name: "nonsense_is_explained", test: nonsense, runtimes: &["runc"], newest_only: true },
 ];
@@ -191,6 +197,38 @@ fn runs_on(bed: &Bed) {
     bundle.goes_on();
     assert_eq!(bed.runtime.state("c").unwrap()["status"], "running");
     bed.runtime.delete("c");
+}
+
+/// The container runs on while its memory is read, and comes back with the memory of the moment of
+/// the checkpoint.
+fn instant(bed: &Bed) {
+    let bundle = Bundle::new(bed, "bundle", "threads", &["3"]);
+    let images = bed.dir.join("images");
+    let pid = bed.runtime.run(&bundle, "c", &[]);
+    let mut saved = checkpoint(bed, &images);
+    saved.args(["-R", "--instant", "--instant-least", "4K", "--verify", "--json"]);
+    let said: Value = serde_json::from_str(&done(bed, &mut saved)).unwrap();
+    let instant = &said["instant"];
+    assert_eq!(instant["tasks"][0]["pid"], pid.as_raw(), "{said}");
+    assert_eq!(instant["tasks"][0]["way"], "held", "{said}");
+    assert!(instant["verified_pages"].as_u64() > Some(0), "{said}");
+    bundle.goes_on();
+    assert_eq!(criu_lab::process::children(pid), []);
+    let mut again = checkpoint(bed, &bed.dir.join("again"));
+    let said = done(bed, again.args(["-R", "--instant", "--instant-least", "4K"]));
+    assert!(said.contains("while it ran") && said.contains("it runs on"), "{said}");
+    let mut other = checkpoint(bed, &bed.dir.join("other"));
+    other.args(["--instant", "--parent-path", "../images"]);
+    let (is_done, said) = bed.runtime.finish(&mut other);
+    assert!(!is_done && said.contains("'--instant' cannot be used with"), "{said}");
+    bed.runtime.kill("c", "KILL");
+    assert!(soon(|| bed.runtime.state("c").unwrap()["status"] == "stopped"));
+    bed.runtime.delete("c");
+    bundle.stands_still();
+    let pid_file = bed.dir.join("pid");
+    done(bed, restore(bed, &bundle, &images).arg("--pid-file").arg(&pid_file));
+    bundle.goes_on();
+    kill(&pid_file);
 }
 
 /// A checkpoint and a restore that fail in CRIU: each cites its own log, with advice that can be

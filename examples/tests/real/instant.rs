@@ -26,6 +26,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_dump_beside_an_instant_dump_is_refused", busy),
     ("forks_of_a_program_that_is_gone_are_cleared", orphaned),
     ("an_instant_dump_shows_how_much_it_has_read", progress),
+    ("rounds_save_what_has_changed", rounds),
+    ("rounds_end_when_they_are_stopped", stopped_rounds),
     ("options_that_exclude_an_instant_dump_are_refused", excluded),
     ("check_says_if_instant_dumps_are_possible", checked),
 ];
@@ -280,6 +282,70 @@ fn progress(lab: &Lab) {
     scene.is_well();
 }
 
+/// Each checkpoint of a series is restored, also after another series in the same directory.
+fn rounds(lab: &Lab) {
+    let images = lab.dir("img");
+    let mut scene = Scene::start(lab, 64, true);
+    let dump = ["dump", "-t", &scene.pid(), "-D", &images, "--instant", "--rounds", "2"];
+    let dump = |more: &[&str]| {
+        let ran = lab.done(&[&dump[..], &["--every", "0.2", "--json"], more].concat());
+        let rounds = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rounds.collect::<Vec<_>>()
+    };
+    let first = dump(&["-R"]);
+    scene.is_well();
+    let second = dump(&["-s"]);
+    assert!(soon(|| scene.target.state() == Some('T')));
+    assert_eq!(scene.children(), []);
+    scene.target.signal(Signal::SIGCONT);
+    scene.is_well();
+    let all = [first, second].concat();
+    let number = |round: &Value, name: &str| round["instant"][name].as_u64().unwrap();
+    for (n, round) in all.iter().enumerate() {
+        let images = format!("{images}/{n}");
+        assert_eq!((&round["round"], &round["images"]), (&n.into(), &images.into()), "{round}");
+        let (held, inherited) = (number(round, "held_pages"), number(round, "inherited_pages"));
+        if n % 2 == 0 {
+            assert!(round["parent"].is_null() && held > 64 << 8 && inherited == 0, "{round}");
+        } else {
+            assert!(round["parent"].as_str().unwrap().ends_with(&format!("/{}", n - 1)), "{round}");
+            assert!(held < 4 << 8 && inherited > 60 << 8, "{round}");
+        }
+    }
+    let tasks: Vec<_> = all.iter().map(|round| round["tasks"].as_str().unwrap()).collect();
+    assert_eq!(tasks, ["running", "running", "running", "stopped"]);
+    for n in [3, 0, 1] {
+        let images = format!("{images}/{n}");
+        lab.done(&["crit", "check", &images]);
+        scene.comes_back(lab, &images);
+    }
+}
+
+fn stopped_rounds(lab: &Lab) {
+    let scene = Scene::start(lab, 64, false);
+    for (number, rounds, code) in [("0", "unlimited", 0), ("1", "9", 4)] {
+        let images = lab.dir(number);
+        let words = ["dump", "-R", "-t", &scene.pid(), "-D", &images, "--instant"];
+        let more = ["--rounds", rounds, "--every", "600"];
+        let mut dump = lab.coded_command(&[&words[..], &more].concat());
+        let mut dump = dump.stderr(Stdio::piped()).spawn().unwrap();
+        // The pause after the first round: its images are complete, and the fork stays.
+        let is_complete = || fs::exists(format!("{images}/0/pagemap-{}.img", scene.pid())).unwrap();
+        assert!(soon(|| is_complete() || dump.try_wait().unwrap().is_some()));
+        assert!(soon(|| scene.children().len() == 1), "{:?}", dump.try_wait());
+        std::thread::sleep(Duration::from_millis(300));
+        send(&dump, Signal::SIGINT);
+        let output = dump.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("is saved in"), "{said}");
+        scene.is_well();
+        lab.done(&["crit", "check", &format!("{images}/0")]);
+    }
+    let words = ["dump", "-t", &scene.pid(), "-D", &lab.path("0"), "--instant", "--rounds", "2"];
+    lab.coded(&words).fails(2, &["--rounds needs --leave-running"]);
+}
+
 fn excluded(lab: &Lab) {
     let images = lab.dir("img");
     let target = lab.start(&["memory", "32"]);
@@ -301,6 +367,7 @@ fn excluded(lab: &Lab) {
     }
     for needy in [
         &["--verify"][..],
+        &["--rounds", "2"],
         &["--accept-low-memory"],
         &["--instant-least", "1M"],
         &["--instant-plugin", "x.so"],
@@ -308,6 +375,9 @@ fn excluded(lab: &Lab) {
         with(needy).fails(2, &["--instant"]);
     }
     with(&["--instant", "--instant-least", "1X"]).fails(2, &["expected a number"]);
+    with(&["--instant", "--every", "2"]).fails(2, &["--rounds"]);
+    let sent = ["--instant", "--rounds", "2", "--page-server", "--address", "::1", "--port", "1"];
+    with(&sent).fails(2, &["'--rounds <NUMBER>' cannot be used with"]);
     lab.coded(&["pre-dump", "--instant"]).fails(2, &["--instant is an option of dump"]);
     lab.coded(&["restore", "--instant"]).fails(2, &["--instant is an option of dump"]);
     target.goes_on();

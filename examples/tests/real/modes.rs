@@ -129,6 +129,10 @@ fn modes(lab: &Lab) {
         let images = dir("captured");
         done(&["dump", "-t", &pid, "-D", &images, "-R", "--capture", "8M"]);
         compare(&images, &["dump", "dump --capture"], umask, true);
+        let images = dir("instant");
+        let least = ["--instant", "--instant-least", "4K"];
+        done(&[&["dump", "-t", &pid, "-D", &images, "-R"], &least[..]].concat());
+        compare(&images, &["dump", "dump --instant"], umask, true);
         let copy = dir("copy");
         done(&["archive", "anonymise", &images, "-o", &copy]);
         compare(&copy, &["archive anonymise"], umask, true);

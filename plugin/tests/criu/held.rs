@@ -1,5 +1,6 @@
 //! Dumps in which the plugin forks the tasks.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criu_lab::process::{descendants, exists, send};
@@ -21,6 +22,7 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("the_first_process_of_a_pid_namespace_is_held", first),
     ("a_task_is_held_if_its_filter_kills_the_holder", filtered),
     ("a_task_is_not_held_if_its_filter_kills_a_fork", forbidden),
+    ("tasks_in_a_freezer_are_held", freezer),
     ("tasks_are_held_by_a_criu_that_is_bound_at_its_start", bound),
 ];
 
@@ -90,7 +92,7 @@ fn stopped(lab: &Lab) {
 /// CRIU refuses connections unless it is told to save them, and notices them after the fork.
 fn failing(lab: &Lab) {
     let target = lab.start(&["tcp"]);
-    let ledger = Ledger::new(lab.dir.join("journal"), 0, &[(target.pid, State::Wanted)]);
+    let ledger = Ledger::new(0, &[(target.pid, State::Wanted)]);
     lab.dump("images", target.pid, &ledger, &["--leave-running"]).fails();
     let record = ledger.record(target.pid);
     assert_eq!(record.state, State::Ended, "{record:?}");
@@ -102,7 +104,7 @@ fn failing(lab: &Lab) {
 fn small(lab: &Lab) {
     let target = lab.start(&["parts", "0", "1", "small:8192"]);
     let child = descendants(target.pid)[1];
-    let ledger = Ledger::new(lab.dir.join("journal"), 16 << 20, &[]);
+    let ledger = Ledger::new(16 << 20, &[]);
     let dump = lab.dump("images", target.pid, &ledger, &["--leave-running"]).succeeds();
     let record = ledger.record(target.pid);
     is_held(&record);
@@ -165,10 +167,38 @@ fn forbidden(lab: &Lab) {
     target.goes_on();
 }
 
+/// CRIU stops the tasks by the freezer, and thaws them before the plugin's hook.
+fn freezer(lab: &Lab) {
+    let target = lab.start(&["parts", "2", "1", "small:2048"]);
+    let cgroup = Path::new("/sys/fs/cgroup/freezer").join(format!("plugin-{}", target.pid));
+    std::fs::create_dir(&cgroup).unwrap();
+    for pid in descendants(target.pid) {
+        std::fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+    for state in ["THAWED", "FROZEN"] {
+        std::fs::write(cgroup.join("freezer.state"), state).unwrap();
+        let more = ["--freeze-cgroup", cgroup.to_str().unwrap()];
+        let (dump, ledger) = hold_with(lab, &target, state, &more);
+        let now = std::fs::read_to_string(cgroup.join("freezer.state")).unwrap();
+        assert_eq!(now.trim(), state);
+        check(&parts_of(target.file()), &dump, &ledger.record(target.pid));
+        std::fs::write(cgroup.join("freezer.state"), "THAWED").unwrap();
+        for record in ledger.records() {
+            is_held(&record);
+            release(&target, &record);
+        }
+    }
+    drop(target);
+    assert!(criu_lab::soon(|| {
+        criu_lab::process::reap();
+        std::fs::remove_dir(&cgroup).is_ok()
+    }));
+}
+
 /// The slots of such a criu lead to the C library from the start.
 fn bound(lab: &Lab) {
     let target = lab.start(&["parts", "2", "0", "small:2048"]);
-    let ledger = Ledger::new(lab.dir.join("journal"), 0, &[(target.pid, State::Wanted)]);
+    let ledger = Ledger::new(0, &[(target.pid, State::Wanted)]);
     let images = lab.dir.join("images");
     let mut command = lab.command(&images, target.pid, &["--leave-running"]);
     let command = ledger.pass_to(&mut command, lab).env("LD_BIND_NOW", "1");
@@ -182,9 +212,14 @@ fn bound(lab: &Lab) {
 
 /// Dumps a tree in which every task is to have a holder.
 fn hold(lab: &Lab, target: &Target, name: &str) -> (Dump, Ledger) {
-    let path = lab.dir.join(format!("{name}-journal"));
-    let ledger = Ledger::new(path, 0, &[(target.pid, State::Wanted)]);
-    let dump = lab.dump(name, target.pid, &ledger, &["--leave-running"]).succeeds();
+    hold_with(lab, target, name, &[])
+}
+
+/// As [`hold`], with more options.
+fn hold_with(lab: &Lab, target: &Target, name: &str, more: &[&str]) -> (Dump, Ledger) {
+    let ledger = Ledger::new(0, &[(target.pid, State::Wanted)]);
+    let more = [&["--leave-running"], more].concat();
+    let dump = lab.dump(name, target.pid, &ledger, &more).succeeds();
     ledger.is_ready();
     (dump, ledger)
 }
@@ -193,7 +228,8 @@ fn hold(lab: &Lab, target: &Target, name: &str) -> (Dump, Ledger) {
 fn is_held(record: &Entry) {
     assert_eq!(record.state, State::Held, "{record:?}");
     assert_eq!(started(record.holder), record.holder_start);
-    assert_eq!(inject::parked(record.holder), Some(owner()));
+    // A holder that has been thawed begins its call again.
+    assert!(criu_lab::soon(|| inject::parked(record.holder) == Some(owner())));
     assert!(record.fork_time > 0);
 }
 

@@ -35,7 +35,7 @@ fn hidden(lab: &Lab) {
     }
     assert!(kept.iter().all(|record| inject::parked(record.holder).is_some()));
     // Without their records they are tasks.
-    let none = Ledger::new(lab.dir.join("journal"), u64::MAX, &[]);
+    let none = Ledger::new(u64::MAX, &[]);
     let all = lab.dump("all", target.pid, &none, &["--leave-running"]).succeeds();
     assert_eq!(saved(&all), tasks + kept.len());
     end_holders(&target);
@@ -73,7 +73,7 @@ fn refused(lab: &Lab) {
 
 /// Dumps a tree with a journal that names holders of earlier dumps.
 fn dump(lab: &Lab, target: &Target, name: &str, kept: &[Entry]) -> (Dump, Ledger) {
-    let ledger = Ledger::with(lab.dir.join(format!("{name}.journal")), 1, |journal| {
+    let ledger = Ledger::with(1, |journal| {
         for entry in kept {
             let record = journal.add(0).unwrap();
             record.set(Field::Holder, u64::from(entry.holder.unsigned_abs()));

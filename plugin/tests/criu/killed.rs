@@ -1,8 +1,8 @@
 //! A criu that is killed while the plugin works: its tasks go on unharmed, and what is left behind
 //! can be removed.
 //!
-//! The dumps fail after the plugin's hook, before CRIU runs code of its own in the tasks: a CRIU that
-//! is killed later ends some of them, with the plugin and without it.
+//! The dumps fail after the plugin's hook, before CRIU runs code of its own in the tasks. A CRIU
+//! that is killed later ends some of them, with the plugin and without it.
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ fn killed(lab: &Lab) {
     let mut random = started(target.pid) ^ (u64::from(std::process::id()) << 32);
     let (mut found, mut span) = ([[0; 3]; 3], None);
     for round in 0..=count {
-        let ledger = Ledger::new(lab.dir.join("journal"), 0, &[(target.pid, State::Wanted)]);
+        let ledger = Ledger::new(0, &[(target.pid, State::Wanted)]);
         let images = lab.dir.join("images");
         let mut command = lab.command(&images, target.pid, &more);
         let mut criu = ledger.pass_to(&mut command, lab).spawn().unwrap();

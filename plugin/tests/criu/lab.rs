@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use criu_plugin::journal::{Field, Head, Journal, Plugin, Record, State, VARIABLE};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// A live payload.
 pub type Target = criu_lab::Target<i32>;
@@ -124,13 +128,13 @@ impl Dump {
 
 /// The file of a journal, and what it holds.
 pub struct Ledger {
-    path: PathBuf,
+    file: File,
 }
 
 impl Ledger {
     /// A journal with the verdicts about some tasks. Others get holders from so many bytes on.
-    pub fn new(path: PathBuf, least: u64, verdicts: &[(i32, State)]) -> Self {
-        Self::with(path, least, |journal| {
+    pub fn new(least: u64, verdicts: &[(i32, State)]) -> Self {
+        Self::with(least, |journal| {
             for (pid, state) in verdicts {
                 journal.add(u64::from(pid.unsigned_abs())).unwrap().pass(*state);
             }
@@ -138,7 +142,7 @@ impl Ledger {
     }
 
     /// A journal with records of the test's own.
-    pub fn with(path: PathBuf, least: u64, fill: impl FnOnce(&Journal<'_>)) -> Self {
+    pub fn with(least: u64, fill: impl FnOnce(&Journal<'_>)) -> Self {
         let words: Vec<AtomicU64> =
             (0..Journal::bytes(ROOM) / 8).map(|_| AtomicU64::default()).collect();
         let journal = Journal::make(&words);
@@ -148,18 +152,28 @@ impl Ledger {
         journal.set(Head::OwnerStart, started(i32::try_from(own).unwrap()));
         fill(&journal);
         let bytes = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
-        fs::write(&path, bytes.collect::<Vec<u8>>()).unwrap();
-        Self { path }
+        let ledger = Self::unsealed();
+        ledger.file.write_all_at(&bytes.collect::<Vec<u8>>(), 0).unwrap();
+        fcntl(&ledger.file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+        ledger
+    }
+
+    /// An empty file.
+    pub fn unsealed() -> Self {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        Self { file: memfd_create(c"journal", flags).unwrap().into() }
     }
 
     /// Names the journal and the plugin to a criu.
     pub fn pass_to<'c>(&self, command: &'c mut Command, lab: &Lab) -> &'c mut Command {
-        command.env("CRIU_LIBS_DIR", lab.libraries()).env(VARIABLE, &self.path)
+        let path = format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd());
+        command.env("CRIU_LIBS_DIR", lab.libraries()).env(VARIABLE, path)
     }
 
     /// Calls `look` with what the journal holds by now.
     pub fn read<T>(&self, look: impl FnOnce(&Journal<'_>) -> T) -> T {
-        let bytes = fs::read(&self.path).unwrap();
+        let mut bytes = vec![0; Journal::bytes(ROOM)];
+        self.file.read_exact_at(&mut bytes, 0).unwrap();
         let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
         let words: Vec<AtomicU64> = words.map(AtomicU64::new).collect();
         look(&Journal::new(&words).unwrap())
@@ -187,8 +201,8 @@ impl Ledger {
     }
 
     /// The file.
-    pub fn file(&self) -> File {
-        File::options().read(true).write(true).open(&self.path).unwrap()
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }
 

@@ -19,7 +19,7 @@ fn without_scan(lab: &Lab) {
     // CRIU keeps what it has found out about the kernel in /run.
     let _mounts = OwnMounts::with_run("ramfs");
     let target = lab.start(&["parts", "2", "0", "small:2048"]);
-    let ledger = Ledger::new(lab.dir.join("journal"), 0, &[(target.pid, State::Wanted)]);
+    let ledger = Ledger::new(0, &[(target.pid, State::Wanted)]);
     let images = lab.dir.join("images");
     let plain = lab.command(&images, target.pid, &["--leave-running"]);
     let mut command = payload::command(&["old-kernel"], &lab.dir.join("unused"));

@@ -45,16 +45,16 @@ fn hidden(lab: &Lab) {
     end(twin);
 }
 
-/// The fork has written one page of each of four parts. Two of them are said to be those of the stack
-/// and of the area for restartable sequences. A page in the fork's memory that was not in the
-/// task's must not pass for a sign that the fork has the task's pages.
+/// The fork has written one page of each of four parts. The journal names two of them as those of
+/// the stack and of the area for restartable sequences. A page that the fork has written must not
+/// pass for a sign that the fork has the task's pages.
 fn written(lab: &Lab) {
     let words = ["written-twin", "wipe:1024", "small:1024", "wipe:300", "small:300"];
     for (stack, rseq) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
         let target = lab.start(&words);
         let twin = twin_of(target.file());
         let parts = parts_of(target.file());
-        let ledger = ledger(lab, &format!("journal-{stack}"), target.pid, twin, |record| {
+        let ledger = ledger(target.pid, twin, |record| {
             record.set(Field::Stack, parts[stack].written() + 64);
             record.set(Field::Rseq, parts[rseq].written() - 64);
         });
@@ -110,15 +110,15 @@ fn dead(lab: &Lab) {
 fn held(lab: &Lab, later: u64) -> (crate::lab::Target, i32, Ledger) {
     let target = lab.start(PARTS);
     let twin = twin_of(target.file());
-    let ledger = ledger(lab, "journal", target.pid, twin, |record| {
+    let ledger = ledger(target.pid, twin, |record| {
         record.set(Field::HolderStart, record.get(Field::HolderStart) + later);
     });
     (target, twin, ledger)
 }
 
 /// A journal with one record, of a task that is held by its fork.
-fn ledger(lab: &Lab, name: &str, task: i32, twin: i32, change: impl FnOnce(&Record<'_>)) -> Ledger {
-    Ledger::with(lab.dir.join(name), u64::MAX, |journal| {
+fn ledger(task: i32, twin: i32, change: impl FnOnce(&Record<'_>)) -> Ledger {
+    Ledger::with(u64::MAX, |journal| {
         let record = journal.add(task.unsigned_abs().into()).unwrap();
         record.set(Field::TaskStart, started(task));
         record.set(Field::Holder, twin.unsigned_abs().into());

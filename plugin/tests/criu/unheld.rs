@@ -36,7 +36,7 @@ fn same(lab: &Lab) {
     }
     let plain = lab.plain("plain", target.pid, &["--leave-running"]).succeeds();
     let verdicts = [(target.pid, State::Unwanted)];
-    let ledger = Ledger::new(lab.dir.join("journal"), u64::MAX, &verdicts);
+    let ledger = Ledger::new(u64::MAX, &verdicts);
     let with = lab.dump("with", target.pid, &ledger, &["--leave-running"]).succeeds();
     ledger.is_ready();
     let record = ledger.record(target.pid);
@@ -51,8 +51,8 @@ fn same(lab: &Lab) {
     target.goes_on();
 }
 
-/// Images of the same stopped processes are the same, but for the number of the dump, the clock, and
-/// the number of the CPU that a thread has run on.
+/// Compares images of the same stopped processes. They differ in the number of the dump, the clock,
+/// and the number of the CPU that a thread has run on.
 fn compare(
     plain: &std::collections::BTreeMap<String, Vec<u8>>,
     with: &std::collections::BTreeMap<String, Vec<u8>>,
@@ -77,10 +77,11 @@ fn alone(lab: &Lab) {
     let child = command.env("CRIU_LIBS_DIR", lab.libraries()).spawn().unwrap();
     let dump = crate::lab::Dump::wait(child, images).succeeds();
     assert!(dump.log().contains("criu-rs"), "the plugin is not loaded");
-    let damaged = Ledger::new(lab.dir.join("journal"), u64::MAX, &[]);
-    damaged.file().set_len(8).unwrap();
-    lab.dump("damaged", target.pid, &damaged, &["--leave-running"]).succeeds();
-    let empty = Ledger::new(lab.dir.join("empty"), u64::MAX, &[]);
+    // Somebody could make this file smaller while criu has it mapped.
+    let unsealed = Ledger::unsealed();
+    unsealed.file().set_len(65_536).unwrap();
+    lab.dump("unsealed", target.pid, &unsealed, &["--leave-running"]).succeeds();
+    let empty = Ledger::new(u64::MAX, &[]);
     lab.dump("empty-ledger", target.pid, &empty, &["--leave-running"]).succeeds();
     assert_eq!(empty.plugin(), (Plugin::Ready as u64, 0));
     target.goes_on();

@@ -113,21 +113,23 @@ fn act(words: &[AtomicU64], owner: Owner) {
     loop {
         each_left(&journal, owner, |held| take(&mut all, held));
         // All are killed by now, and give their memory back at one time.
-        let mut at = 0;
+        let (mut at, mut is_stuck) = (0, false);
         while let Some(held) = all.get(at) {
             match reap(&held, Instant::now() + TURN) {
                 Ok(_) => {
                     raw::close(held.pidfd);
                     all.remove(at);
                 }
-                // The end of this process lets the thread go.
-                Err(Kept::Stuck(_)) => return,
-                Err(_) => at += 1,
+                Err(kept) => {
+                    is_stuck |= matches!(kept, Kept::Stuck(_));
+                    at += 1;
+                }
             }
         }
         let is_forking = journal.records().any(|record| record.state() == Some(State::Forking));
         let is_quiet = !is_forking || begun.elapsed() > FORK;
-        if all.items().is_empty() && is_quiet || begun.elapsed() > LONGEST {
+        // A thread that does not stop runs on when this process ends.
+        if all.items().is_empty() && is_quiet || is_stuck || begun.elapsed() > LONGEST {
             return;
         }
         raw::wait(&mut [], Some(PAUSE));
@@ -297,7 +299,7 @@ mod tests {
         let guard = HolderGuard::start(shared.as_fd()).unwrap();
         let pid = fd::number_of(&guard).unwrap();
         assert!(criu_lab::soon(|| criu_lab::process::name(pid) == "criu-rs holders"));
-        journal.add(u64::try_from(task.pid()).unwrap()).unwrap().pass(State::Held);
+        journal.add(u64::try_from(task.pid()).unwrap()).unwrap().pass(State::Forking);
         let own = Owner::this().unwrap();
         let holder = hold(task.pid(), own);
         drop(guard);

@@ -23,8 +23,9 @@ pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
     bonds
 }
 
-/// Calls a function with each holder of an owner, and gives it the holder's descriptor. Holders that
-/// are kept of an earlier dump are left out. Uses no heap.
+/// Calls a function with each holder of an owner, and gives it the holder's descriptor. Children of
+/// a task count if the plugin was about to fork the task. Holders that are kept of an earlier dump
+/// are left out. Uses no heap.
 pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: impl FnMut(Held)) {
     for record in journal.records() {
         let number = |field| i32::try_from(record.get(field)).ok().filter(|number| *number > 1);
@@ -34,7 +35,8 @@ pub(in crate::sys) fn each_left(journal: &Journal<'_>, owner: Owner, mut found: 
             found(held);
         }
         let start = record.get(Field::TaskStart);
-        if Stat::of(task).is_some_and(|stat| start == 0 || stat.start == start) {
+        let is_forking = record.state() == Some(State::Forking);
+        if is_forking && Stat::of(task).is_some_and(|stat| start == 0 || stat.start == start) {
             each_child(task, |child| {
                 if Some(child) == known || is_kept(journal, child) {
                     return;
@@ -65,7 +67,8 @@ fn open(task: i32, holder: i32, owner: Owner, record: Option<&Record<'_>>) -> Op
     };
     let is_one = || match Look::at(holder) {
         Some(Look::Parked(of)) => of == owner,
-        Some(Look::Dead) => Stat::of(holder).is_some_and(is_known),
+        Some(Look::Begins) if record.is_none() => false,
+        Some(Look::Begins | Look::Dead) => Stat::of(holder).is_some_and(is_known),
         None => false,
     };
     if !is_one() {

@@ -11,7 +11,10 @@ mod left;
 #[cfg(feature = "instant")]
 mod thread;
 
+use std::time::{Duration, Instant};
+
 use super::proc::{Call, Doing, FORKNOEXEC, Stat, held_back};
+use super::raw;
 
 #[cfg(feature = "instant")]
 pub(crate) use bond::{Bond, Kept};
@@ -52,6 +55,9 @@ impl Owner {
 pub(crate) enum Look {
     /// The process waits as a holder.
     Parked(Owner),
+    /// The process is a fork on its way into the call in which a holder waits. On a busy machine
+    /// this may last.
+    Begins,
     /// The process is the remains of a holder that nobody has reaped.
     Dead,
 }
@@ -62,19 +68,33 @@ impl Look {
     pub(crate) fn at(pid: i32) -> Option<Self> {
         match Doing::of_first(pid)? {
             Doing::Waits(call) => Owner::of(&call).map(Self::Parked),
-            Doing::Stands if is_dead(pid) => Some(Self::Dead),
-            Doing::Stands | Doing::Running => None,
+            Doing::Stands | Doing::Running => of_fork(pid),
+        }
+    }
+
+    /// Looks at a process, and waits for a fork on its way, but not longer than two seconds.
+    pub(crate) fn settled(pid: i32) -> Option<Self> {
+        let begun = Instant::now();
+        loop {
+            match Self::at(pid) {
+                Some(Self::Begins) if begun.elapsed() < LONGEST_WAY => raw::wait(&mut [], Some(1)),
+                look => return look,
+            }
         }
     }
 }
 
-/// Tells the remains of a holder: a zombie that has executed no program, whose end has no signal,
-/// and which held back all signals. The C library lets no program hold back all signals.
-fn is_dead(pid: i32) -> bool {
-    let is_fork =
-        |stat: Stat| stat.state == b'Z' && stat.exit_signal == 0 && stat.flags & FORKNOEXEC != 0;
-    Stat::of(pid).is_some_and(is_fork) && held_back(pid) == Some(ALL_SIGNALS)
+/// Tells a fork that does not wait as a holder: its end has no signal, it has executed no program,
+/// and it holds back all signals. The C library lets no program do so.
+fn of_fork(pid: i32) -> Option<Look> {
+    let stat = Stat::of(pid)?;
+    let is_fork = stat.exit_signal == 0 && stat.flags & FORKNOEXEC != 0;
+    let is_one = is_fork && held_back(pid) == Some(ALL_SIGNALS);
+    is_one.then_some(if stat.has_ended() { Look::Dead } else { Look::Begins })
 }
+
+/// The time for the way of a fork into its call.
+const LONGEST_WAY: Duration = Duration::from_secs(2);
 
 /// The upper half of the fifth argument of a holder's `ppoll`.
 const MAGIC: u64 = 0x6372_6968;

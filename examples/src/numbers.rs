@@ -1,4 +1,4 @@
-//! The numbers of sessions, which name their directories below the images directory.
+//! Numbers that name the directories of sessions and rounds below an images directory.
 
 use std::fs;
 use std::io;
@@ -6,11 +6,11 @@ use std::path::Path;
 
 /// Returns the first number above those of all entries of a directory: 0 if no name is a number.
 ///
-/// A server that is started again so stores beside the sessions that are there, and mixes no two.
+/// So a server or a series that is started again stores beside what is there, and mixes no two.
 ///
 /// # Errors
 /// The errors of reading the directory, and an entry that has the last number there is.
-pub(super) fn first_free(images: &Path) -> io::Result<u64> {
+pub(crate) fn first_free(images: &Path) -> io::Result<u64> {
     let mut first = 0;
     for entry in fs::read_dir(images)? {
         let name = entry?.file_name();

@@ -1,0 +1,60 @@
+//! Functions that CRIU calls in place of those of the C library.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::hooks;
+use crate::pagemap::{PAGEMAP_SCAN, Scan};
+use crate::session::Calls;
+
+/// The functions of this file.
+pub(crate) fn all() -> Calls {
+    Calls { ioctl: ioctl as *const () as usize, openat: openat as *const () as usize }
+}
+
+/// Takes the place of `ioctl`.
+extern "C" fn ioctl(fd: c_int, request: libc::Ioctl, argument: *mut c_void) -> c_int {
+    if request == PAGEMAP_SCAN as libc::Ioctl && !argument.is_null() {
+        // SAFETY: CRIU's argument of this request is such a structure, and nobody else has it.
+        let scan = unsafe { &mut *argument.cast::<Scan>() };
+        let count = catch_unwind(AssertUnwindSafe(|| hooks::scan(fd, scan)));
+        if let Ok(Some(count)) = count {
+            return count;
+        }
+    }
+    // SAFETY: the argument is CRIU's own, for the same request.
+    unsafe { libc::ioctl(fd, request, argument) }
+}
+
+/// Takes the place of `openat`.
+extern "C" fn openat(
+    directory: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: libc::mode_t,
+) -> c_int {
+    // SAFETY: the arguments are CRIU's own, for the same call. Without O_CREAT nobody reads `mode`.
+    let fd = unsafe { libc::openat64(directory, path, flags, mode) };
+    if fd < 0 {
+        return fd;
+    }
+    // SAFETY: the kernel has read a path there, so it ends with a NUL.
+    let path = unsafe { CStr::from_ptr(path) };
+    let hidden = match path.to_bytes().ends_with(b"/children") {
+        true => catch_unwind(|| hooks::children(fd)),
+        false => return fd,
+    };
+    if let Ok(Ok(())) = hidden {
+        return fd;
+    }
+    // CRIU must not go on with a list that it may have to be told from another.
+    // SAFETY: nobody else has the descriptor yet.
+    unsafe { libc::close(fd) };
+    // SAFETY: the call takes nothing.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the C library has such a place for each thread.
+    unsafe { *errno = libc::EIO };
+    -1
+}

@@ -232,7 +232,8 @@ impl Tracer {
     }
 
     /// Lets the tracer begin, and kills it at one of the entries and exits of its calls that change
-    /// the task. Other calls are more or fewer from time to time. Returns false if it has come to its end before.
+    /// the task. The number of its other calls varies. Returns false if the tracer has come to its
+    /// end before.
     pub fn kill_at(mut self, stop: usize) -> bool {
         ptrace::request(ptrace::SEIZE, self.pid, 0, 1).unwrap();
         ptrace::request(ptrace::INTERRUPT, self.pid, 0, 0).unwrap();

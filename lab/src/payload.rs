@@ -55,8 +55,6 @@ pub const SHARED: &[Payload] = &[
     // In the session of the terminal it was started in.
     ("job", count),
     ("echo", echo),
-    ("generations", crate::generations::run),
-    ("generations-member", crate::generations::run),
     ("ghost", ghost),
     ("lock", lock),
     ("memory", memory),

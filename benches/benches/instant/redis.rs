@@ -41,7 +41,7 @@ pub(crate) fn measure(directory: &Path, mib: usize, rounds: usize) -> Result<()>
 
 const KINDS: [&str; 5] = ["nothing", "BGSAVE", "plain dump", "capture", "instant"];
 
-/// What clients have seen in one round.
+/// The latencies that clients have seen in one round.
 #[derive(Debug, Default)]
 struct Seen {
     /// Of all clients, ascending.
@@ -198,11 +198,7 @@ impl Drop for Server {
 type Seen = Vec<(Instant, Duration)>;
 
 /// A client that asks without a pause: the start of each request, and the time that it took.
-fn load(
-    port: u16,
-    seed: u64,
-    over: Arc<AtomicBool>,
-) -> Result<JoinHandle<Result<Seen, String>>> {
+fn load(port: u16, seed: u64, over: Arc<AtomicBool>) -> Result<JoinHandle<Result<Seen, String>>> {
     let mut client = Client::connect(port)?;
     let mut random = Random(seed);
     let value = "x".repeat(1000);

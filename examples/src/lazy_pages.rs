@@ -28,14 +28,14 @@ use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::marks::{self, Place};
-use crate::options::{Certificates, PAGE_SERVER};
+use crate::options::{AtMost, Certificates, PAGE_SERVER};
 use crate::output::Output;
 use crate::own;
 use crate::places::{check_directory, keep_files_private, note_writers};
 use crate::program::{Given, Program};
 use crate::progress::Progress;
 use crate::serving::{
-    AtMost, Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
+    Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
 };
 use crate::tool::Fallible;
 use crate::working_set::{self, WorkingSetArgs};

@@ -27,13 +27,13 @@ use crate::fault::Fault;
 use crate::fd::by_number;
 use crate::foreign::without_effect;
 use crate::numbers::first_free;
-use crate::options::Certificates;
+use crate::options::{AtMost, Certificates};
 use crate::output::Output;
 use crate::own;
 use crate::places::{PRIVATE, READABLE, keep_files_private, make_directory, note_writers};
 use crate::program::{Given, Program};
 use crate::serving::{
-    AtMost, Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
+    Log, ServerArgs, Status, block_signals, connected, daemonize, raise_descriptors,
 };
 use crate::stdout;
 use crate::tool::Fallible;

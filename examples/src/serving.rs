@@ -4,14 +4,12 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::str::FromStr;
 
 use clap::Args;
 use criu_rs::LogLevel;
@@ -62,24 +60,6 @@ impl ServerArgs {
     /// Returns true if everything is to be logged.
     pub(crate) fn logs_all(&self) -> bool {
         Verbosity::level(&self.verbosity) == LogLevel::Debug
-    }
-}
-
-/// The number of sessions or restores to serve; `None` is no limit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AtMost(pub(crate) Option<NonZeroU64>);
-
-impl FromStr for AtMost {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "unlimited" => Ok(Self(None)),
-            number => match number.parse() {
-                Ok(number) => Ok(Self(Some(number))),
-                Err(_) => Err("expected a number above 0, or unlimited"),
-            },
-        }
     }
 }
 

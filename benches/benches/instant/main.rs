@@ -76,7 +76,7 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Plain, Kind::Capture, Kind::Floor, Kind::Instant];
 
-/// What is measured of a process.
+/// The measurements of a process.
 struct Row {
     name: String,
     criu: Criu,
@@ -108,7 +108,7 @@ impl Row {
         Ok(Self { name, criu, target, watch, shape, directory, pool, frozen, gaps, costs })
     }
 
-    /// One round of all ways after the other, the first of which warms what is new.
+    /// Measures rounds of all ways, one after the other. The first round warms what is new.
     fn measure(&mut self, rounds: usize) -> Result<()> {
         for round in 0..=rounds {
             for (n, kind) in KINDS.into_iter().enumerate() {

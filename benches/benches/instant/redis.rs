@@ -41,7 +41,7 @@ pub(crate) fn measure(directory: &Path, mib: usize, rounds: usize) -> Result<()>
 
 const KINDS: [&str; 5] = ["nothing", "BGSAVE", "plain dump", "capture", "instant"];
 
-/// What clients have seen in one round.
+/// The latencies that clients have seen in one round.
 #[derive(Debug, Default)]
 struct Seen {
     /// Of all clients, ascending.

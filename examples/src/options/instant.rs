@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use criu_rs::instant::{Budget, Headroom, InstantOptions};
 
-use crate::options::values::{memory, seconds};
-use crate::serving::AtMost;
+use crate::options::values::{AtMost, memory, seconds};
 
 /// The heading of these options in help.
 pub(crate) const HEADING: &str = "Instant dump";

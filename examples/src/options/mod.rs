@@ -29,7 +29,7 @@ pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};
 pub(crate) use restore::{Around, RestoreOnly};
 pub(crate) use tls::{Certificates, PAGE_SERVER};
-pub(crate) use values::{Size, Verbosity, memory, seconds, whole_seconds};
+pub(crate) use values::{AtMost, Size, Verbosity, memory, seconds, whole_seconds};
 
 use crate::config::Config;
 use crate::fault::Fault;

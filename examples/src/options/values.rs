@@ -1,6 +1,7 @@
 //! Values of options for which the library has no type that reads CRIU's notation.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -84,6 +85,24 @@ impl FromStr for Size {
         bytes
             .map(Self)
             .ok_or_else(|| "expected less than 4G, because CRIU counts in 32 bits".into())
+    }
+}
+
+/// A number of sessions, restores or rounds; `None` is no limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtMost(pub(crate) Option<NonZeroU64>);
+
+impl FromStr for AtMost {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "unlimited" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(number) => Ok(Self(Some(number))),
+                Err(_) => Err("expected a number above 0, or unlimited"),
+            },
+        }
     }
 }
 

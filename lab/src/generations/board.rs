@@ -38,7 +38,7 @@ pub(crate) enum Word {
     Twin = 11,
 }
 
-/// What a test wants of the payload.
+/// An order of a test to the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Order {
     /// A child that is a copy of this moment.

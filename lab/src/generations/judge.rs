@@ -7,7 +7,7 @@ use super::watch::Region;
 use super::writer::{TAIL, told};
 use crate::oracle::memory::PAGE;
 
-/// What a judgement has found.
+/// The findings of a judgement.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Verdict {
     /// Pages that were looked at.
@@ -45,7 +45,7 @@ pub fn judge(regions: &[Region], mut read: impl FnMut(u64, &mut [u8]) -> bool) -
     verdict
 }
 
-/// How far a region has been looked at.
+/// The part of a region that has been looked at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moment {
     /// The generation of the first page.

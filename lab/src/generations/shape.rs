@@ -2,7 +2,7 @@
 
 use crate::oracle::storm::Random;
 
-/// What a process of generations has and does.
+/// The memory and the threads of a process of generations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shape {
     /// Memory of all writers together, in MiB.

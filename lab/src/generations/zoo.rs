@@ -33,7 +33,7 @@ struct Animal {
     holds: Holds,
 }
 
-/// What the pages of a mapping have to hold.
+/// The content that the pages of a mapping must have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Holds {
     /// The next generation, whenever it is this one's turn.
@@ -238,7 +238,7 @@ fn guarded() -> Animal {
     animal
 }
 
-/// What a file holds at both ends of a page.
+/// Returns the word that a file holds at both ends of a page.
 fn in_file(page: usize) -> u64 {
     !token(page, 1)
 }

@@ -18,6 +18,7 @@ pub mod checkpoints;
 #[cfg(feature = "containers")]
 pub mod containers;
 pub mod copy;
+mod counter;
 #[cfg(feature = "engines")]
 pub mod engines;
 pub mod filter;

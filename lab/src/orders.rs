@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::counter::{Counter, command};
 use crate::oracle::memory::{Area, PAGE};
 use crate::oracle::storm::Random;
-use crate::payload::{self, Counter};
 use crate::within;
 
 /// `FILE MIB small|huge`: the payload.
@@ -75,7 +75,7 @@ fn obey(
         }
         "child" => {
             let path = file.with_file_name("child");
-            let mut command = payload::command(&["orders", words[1], words[2]], &path);
+            let mut command = command(&["orders", words[1], words[2]], &path);
             let started = command.stdin(Stdio::null()).spawn().unwrap();
             let id = started.id().to_string();
             *child = Some(started);
@@ -90,7 +90,7 @@ fn obey(
         }
         "exec" => {
             let number = number.to_string();
-            let mut command = payload::command(&["orders", words[1], words[2], &number], file);
+            let mut command = command(&["orders", words[1], words[2], &number], file);
             format!("{}", command.exec())
         }
         other => format!("{other} is no order"),

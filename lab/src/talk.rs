@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::payload::Counter;
+use crate::counter::Counter;
 
 /// Talks as the side `serve` or `ask` of a place: a port of the loopback, or `ADDRESS:PORT`.
 ///

@@ -29,9 +29,10 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
+use crate::counter::{Counter, command};
 use crate::filter;
 use crate::oracle::memory::fork;
-use crate::payload::{self, Counter, Payload};
+use crate::payload::Payload;
 
 use board::{Board, Order, Word, beside};
 pub use judge::{Verdict, judge};
@@ -58,7 +59,7 @@ pub fn run(words: &[&str]) {
             let words = alone.words();
             let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
             words[0] = "generations-member";
-            payload::command(&words, &file).stdin(Stdio::null()).spawn().unwrap()
+            command(&words, &file).stdin(Stdio::null()).spawn().unwrap()
         })
         .collect();
     let board = Arc::new(Board::make(file));

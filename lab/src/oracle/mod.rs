@@ -24,7 +24,7 @@ use memory::now;
 use pages::Pages;
 use remote::Orders;
 
-use crate::payload::Counter;
+use crate::counter::Counter;
 
 /// `FILE MEBIBYTES [huge|small] [FOLDER]`: the oracle. It counts into FILE while it has nothing to
 /// do. With `huge` half of the memory may have huge pages. Reports lie in FOLDER, or beside FILE.

@@ -142,7 +142,7 @@ impl Scene {
         for _ in 0..3 {
             match Restore::new(images).run(&lab.criu) {
                 Ok(restored) => return Ok(restored.pid),
-                Err(error) => why = error.to_string(),
+                Err(error) => why = format!("{error}; there are {:?}", everybody()),
             }
             self.again += 1;
             criu_lab::process::reap();
@@ -220,6 +220,15 @@ fn threads(pids: &[Pid]) -> String {
     };
     let lines: Vec<String> = tasks.flatten().flatten().map(tell).collect();
     lines.join("\n")
+}
+
+/// All processes of this sandbox, for a person.
+fn everybody() -> Vec<String> {
+    let all = procfs::process::all_processes().unwrap().flatten();
+    let stats = all.filter_map(|process| process.stat().ok());
+    stats
+        .map(|stat| format!("{} {} {} of {}", stat.pid, stat.comm, stat.state, stat.ppid))
+        .collect()
 }
 
 /// The holders of this sandbox, zombies too: processes that tell nobody of their end, or that sleep

@@ -93,11 +93,7 @@ struct Row {
 
 impl Row {
     fn new(name: String, criu: Criu, shape: Shape, directory: &Path) -> Result<Self> {
-        let file = directory.join("count");
-        let words = shape.words();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let target = Target::start(&words, &file, |command| command);
-        let watch = Watch::of(&file);
+        let (target, watch) = start(&shape, directory);
         let bytes = shape.mib << 20;
         // The process, its copies, its images and a pool of their size.
         let fits = costs::meminfo("MemAvailable")? > 3 * bytes as u64 + (2 << 30);
@@ -111,6 +107,12 @@ impl Row {
     /// Runs all ways once, one after the other. The first round warms up.
     fn measure(&mut self, rounds: usize) -> Result<()> {
         for round in 0..=rounds {
+            if round > 0 && self.shape.huge && !self.shape.idle {
+                // Huge pages that were written beside a holder stay split.
+                drop(self.target.take());
+                let (target, watch) = start(&self.shape, &self.directory);
+                (self.target, self.watch) = (Some(target), watch);
+            }
             for (n, kind) in KINDS.into_iter().enumerate() {
                 if kind == Kind::Capture && self.pool.is_none() {
                     continue;
@@ -198,6 +200,16 @@ impl Row {
         self.pool = None;
         self
     }
+}
+
+/// Starts a process, and waits until it has its memory.
+fn start(shape: &Shape, directory: &Path) -> (Target<Pid>, Watch) {
+    let file = directory.join("count");
+    _ = fs::remove_file(&file);
+    let words = shape.words();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let target = Target::start(&words, &file, |command| command);
+    (target, Watch::of(&file))
 }
 
 fn tell(rows: &[Row]) {

@@ -18,7 +18,7 @@ use criu_rs::{Criu, Error, Pid};
 use nix::sys::signal::Signal;
 
 use crate::kinds::Group;
-use crate::lab::{Lab, Scene, TestFn, all_held, dump, eager, holders, is_whole};
+use crate::lab::{Lab, Scene, TestFn, all_held, dump, eager, holders, is_whole, threads};
 
 pub const TESTS: &[(&str, TestFn)] = &[("faults", faults)];
 
@@ -129,7 +129,9 @@ pub fn run(lab: &Lab, rounds: u64, seed: u64) -> Result<Table, String> {
 pub fn drive(words: &[String]) {
     let (criu, images) = (Criu::at(&words[0]), Path::new(&words[2]));
     let pid: Pid = words[1].parse().unwrap();
-    let result = dump(pid, images).instant(&criu, &eager(), &mut ()).and_then(|capture| {
+    // CRIU waits for ever for a process of several threads that is killed at a bad moment.
+    let dump = dump(pid, images).deadline(DEADLINE);
+    let result = dump.instant(&criu, &eager(), &mut ()).and_then(|capture| {
         let ways: Vec<String> = capture.tasks.iter().map(|task| task.way.to_string()).collect();
         println!("WAYS {}", ways.join("; "));
         capture.reading.wait()
@@ -324,7 +326,11 @@ impl<'a> Hall<'a> {
         }
         let end = if whole.is_ok() { End::Done } else { End::Failed };
         if fault == Fault::KillTask {
-            if !within(Duration::from_millis(500), || !exists(task)) {
+            let is_gone = || {
+                reap();
+                !exists(task)
+            };
+            if !within(Duration::from_secs(2), is_gone) {
                 // The fault came too late.
                 self.scene.goes_on()?;
             }
@@ -455,6 +461,7 @@ fn within_groups<'c>(command: &'c mut Command, memory: &Path, pids: &Path) -> &'
 /// What the driver said, once it has ended.
 fn end_of(driver: &mut Child) -> String {
     if !within(Duration::from_secs(60), || driver.try_wait().unwrap().is_some()) {
+        println!("{}", threads(&descendants(Pid::from(&*driver))));
         let _ = driver.kill();
         let _ = driver.wait();
         return "RESULT hang".into();
@@ -498,6 +505,9 @@ const SHAPE: Shape = Shape {
     sealed: false,
     children: 0,
 };
+
+/// The time for a dump.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A guard ends holders in this time.
 const HOLDERS_END: Duration = Duration::from_secs(5);

@@ -203,7 +203,7 @@ pub fn is_whole(images: &Path) -> Result<(), String> {
 }
 
 /// What the threads of processes do, for a person.
-fn threads(pids: &[Pid]) -> String {
+pub fn threads(pids: &[Pid]) -> String {
     let tasks = pids.iter().filter_map(|pid| Process::new(pid.as_raw()).ok()?.tasks().ok());
     let tell = |task: procfs::process::Task| {
         let read = |name: &str| {

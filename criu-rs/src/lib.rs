@@ -141,7 +141,7 @@ pub use diagnosis::{Cause, End, Failure, LogExcerpt, StopMethod, StopReason, Sto
 pub use error::{Error, Misuse, Result};
 pub use hooks::{Action, HookError, HookResult, Hooks};
 pub use host::{
-    FileLock, LiveHolder, LockError, LockKind, LockProblem, LockState, NestedNamespace, Reader,
+    FileLock, LiveHolder, LockError, LockKind, LockProblem, LockState, NestedNamespace, OwnerState,
     SeccompChange, SeccompDifference, SeccompFilter, SeccompMode, SeccompState, ThreadSeccomp,
 };
 #[cfg(feature = "pages")]

@@ -62,7 +62,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Lock(error) => Some(about_locks(error.problem)),
         Error::Hook { source, .. } => coordinator::of_hook(&**source),
         Error::Instant(error) => instant::of(&**error),
-        Error::Holder(holder) => Some(instant::about_holder(holder.reader)),
+        Error::Holder(holder) => Some(instant::about_holder(holder.state)),
         Error::Nested(_) => Some(about(Cause::NestedNamespace, Word::Dump)),
         Error::Place(error) => Some(about_place(&error.problem)),
         _ => advice(error, Word::of),

@@ -273,8 +273,8 @@ impl<'a> Task<'a> {
         self.if_alive(|| memory::mm(self.store(), self.pid()))
     }
 
-    /// Calls `each` with the mappings in the order of the mm image, and with guard pages, which come
-    /// last. The set does not need to have the pagemap. Does nothing for a zombie.
+    /// Calls `each` with the mappings in the order of the mm image, and with guard pages, which
+    /// come last. The set does not need to have the pagemap. Does nothing for a zombie.
     ///
     /// # Errors
     /// The errors of the mm image and `files.img`.

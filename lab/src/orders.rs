@@ -20,9 +20,9 @@ use crate::within;
 /// | order | what it does | answer |
 /// | --- | --- | --- |
 /// | `write G` | writes G to a twentieth of the pages, chosen by G | the number of pages |
-/// | `check G` | looks whether each page holds what was written up to G | `right`, or what is wrong |
+/// | `check G` | looks whether each page holds what was written up to G | `right`, or an error |
 /// | `discard` | discards the last MiB, and fills it with what it had | `done` |
-/// | `child` | starts a child of the same kind, with the file `child` beside FILE | its process id |
+/// | `child` | starts a child of the same kind, with the file `child` | its process id |
 /// | `end` | ends the child | `done` |
 /// | `exec` | executes itself with empty memory | `done`, from the new program |
 pub fn run(words: &[&str]) {

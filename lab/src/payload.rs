@@ -49,15 +49,12 @@ pub const SHARED: &[Payload] = &[
     // In the session of the terminal it was started in.
     ("job", count),
     ("echo", echo),
-    ("generations", crate::generations::run),
-    ("generations-member", crate::generations::run),
     ("ghost", ghost),
     ("lock", lock),
     ("memory", memory),
     ("netns", netns),
     // A second name, so that a test can have one of each.
     ("count-netns", netns),
-    ("orders", crate::orders::run),
     ("open", |words| count_with(words[0], File::open(words[1]).unwrap())),
     ("outside-file", outside_file),
     ("tcp", tcp),

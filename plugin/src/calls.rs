@@ -1,4 +1,4 @@
-//! What CRIU calls in place of functions of the C library.
+//! Functions that CRIU calls in place of those of the C library.
 
 #![allow(unsafe_code)]
 

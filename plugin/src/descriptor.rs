@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 
 use crate::hooks;
 
-/// What CRIU looks for in a plugin, by the name `CR_PLUGIN_DESC`.
+/// A description of a plugin, which CRIU looks up by the name `CR_PLUGIN_DESC`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Descriptor {

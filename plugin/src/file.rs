@@ -1,4 +1,4 @@
-//! What files are, by system calls that the standard library has only with allocations.
+//! Facts about files, by system calls that the standard library makes only with allocations.
 
 #![allow(unsafe_code)]
 
@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use crate::proc::Text;
 
-/// What a path leads to.
+/// The kind of file that a path leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Kind {
     pub(crate) is_regular: bool,

@@ -161,7 +161,7 @@ impl Program {
 struct Dynamic {
     /// Relocations of calls.
     calls: Range<usize>,
-    /// The other relocations.
+    /// Relocations of data.
     data: Range<usize>,
     symbols: usize,
     names: usize,

@@ -1,9 +1,9 @@
 //! The journal: what criu-rs and the plugin tell each other, in memory that both map.
 //!
-//! criu-rs makes a memfd that cannot shrink (`F_SEAL_SHRINK`), writes the head and a verdict for each task that it knows, and names the
-//! file in the environment variable [`VARIABLE`] of criu. The plugin maps the file, and writes what
-//! becomes of each task. A record is written by one side at a time: its [`State`] says whose turn
-//! it is.
+//! criu-rs makes a memfd that cannot shrink (`F_SEAL_SHRINK`), writes the head and a verdict for
+//! each task that it knows, and names the file in the environment variable [`VARIABLE`] of criu.
+//! The plugin maps the file, and writes what becomes of each task. A record is written by one side
+//! at a time: its [`State`] says whose turn it is.
 //!
 //! All numbers are little-endian words of 64 bits, so that no field needs padding.
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! descriptor  the symbol by which CRIU finds the plugin
-//! calls       what CRIU calls in place of functions of the C library
+//! calls       functions that CRIU calls in place of those of the C library
 //! hooks       CRIU's calls, and the dump that they belong to
 //! session     one dump: what is ready, which tasks are forked, what becomes of their holders
 //! scan        the answers to CRIU's scans of pagemaps

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 pub(crate) struct Lines {
     file: File,
     buffer: [u8; ROOM],
-    /// What of the buffer is not taken yet.
+    /// Start and end of the bytes that have been read and not been taken.
     start: usize,
     end: usize,
     has_ended: bool,

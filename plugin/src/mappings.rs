@@ -21,13 +21,13 @@ pub(crate) struct Mappings {
     seen: Seen,
 }
 
-/// What a holder has mapped in a range.
+/// An answer about the mappings of a holder in a range.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Look {
-    /// One mapping has all of the range.
+    /// True if a single mapping covers the range.
     pub(crate) is_one: bool,
-    /// Some of the range is shared memory, of hugetlbfs or a device: nothing may be hidden there.
-    /// The kernel takes pages of hugetlbfs from a holder when there are no more.
+    /// True if some of the range is shared memory, hugetlbfs or a device. Nothing may be hidden
+    /// there. The kernel takes pages of hugetlbfs from a holder when there are no more.
     pub(crate) is_special: bool,
 }
 

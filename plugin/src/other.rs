@@ -7,7 +7,7 @@ use crate::sys::Mapped;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calls;
 
-/// What becomes of a dump without a session.
+/// The effect on a dump if there is no session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Without {
     /// CRIU saves everything itself.

@@ -15,7 +15,7 @@ pub(crate) struct Scan {
     pub(crate) flags: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// Where the scan has ended. The kernel writes it.
+    /// Address at which the scan has ended. The kernel writes it.
     pub(crate) walk_end: u64,
     /// Address of an array of [`Region`].
     pub(crate) vec: u64,
@@ -70,7 +70,7 @@ pub(crate) const EMPTY: Buffer = [Region::NONE; REGIONS];
 #[derive(Debug)]
 pub(crate) struct Pagemap {
     file: File,
-    /// What the kernel knows of guard regions: [`GUARD`], or 0.
+    /// [`GUARD`], or 0 if the kernel has no guard regions.
     guard: u64,
 }
 

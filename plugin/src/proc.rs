@@ -1,4 +1,4 @@
-//! What `/proc` says of a process, read without allocating.
+//! Facts of `/proc` about a process, read without allocating.
 
 use std::fmt::{self, Write};
 use std::fs::File;
@@ -79,7 +79,7 @@ pub(crate) fn private_bytes(pid: i32) -> io::Result<u64> {
     Ok(resident.saturating_sub(shared).saturating_mul(PAGE))
 }
 
-/// What `/proc/PID/status` says of a process.
+/// Fields of `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Status {
     /// Process id of its tracer, or 0.

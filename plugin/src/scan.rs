@@ -1,4 +1,4 @@
-//! What CRIU is answered when it asks the kernel which pages a task has.
+//! The answers to CRIU when it asks the kernel which pages a task has.
 //!
 //! ```text
 //! mapping of more than 2 MiB    the holder has a page of it: all are hidden

@@ -1,4 +1,4 @@
-//! One dump: the journal, the slot of `ioctl`, and the task that CRIU looks at.
+//! A dump: the journal, the slot of `ioctl`, and the task that CRIU looks at.
 
 use std::io;
 
@@ -29,7 +29,7 @@ pub(crate) struct Calls {
     pub(crate) openat: usize,
 }
 
-/// What becomes of a dump without a session.
+/// The effect on a dump if there is no session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Without {
     /// CRIU saves everything itself.
@@ -108,8 +108,8 @@ impl Session {
 /// and those of `openat`, if there are holders to hide.
 ///
 /// # Errors
-/// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that is
-/// not known, and the errors of `mprotect(2)`.
+/// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that
+/// is not known, and the errors of `mprotect(2)`.
 fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
     Pagemap::new(std::fs::File::open("/proc/self/pagemap")?)?;
     if !got::mentions(PAGEMAP_SCAN) {

@@ -1,4 +1,4 @@
-//! What a tracer reads of a stopped thread.
+//! Facts about a stopped thread that its tracer reads.
 
 #![allow(unsafe_code)]
 

@@ -10,7 +10,7 @@ use criu_benches::Result;
 use criu_lab::generations::Watch;
 use criu_rs::instant::Reading;
 
-/// The costs of one instant capture.
+/// The cost of one instant capture.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Costs {
     fork: Duration,
@@ -136,5 +136,5 @@ fn rate(pages: u64, time: Duration) -> f64 {
     pages as f64 / time.as_secs_f64()
 }
 
-/// The time in which the speed of writes is measured.
+/// The time for which the speed of writes is measured.
 const LOOK: Duration = Duration::from_millis(300);

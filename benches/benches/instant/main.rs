@@ -28,7 +28,7 @@ use discard::Discard;
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
     if words.get(1).is_some_and(|word| word == "--payload") {
-        criu_lab::payload::run(words.get(2..).unwrap_or_default(), &[]);
+        criu_lab::payload::run(words.get(2..).unwrap_or_default(), criu_lab::generations::PAYLOADS);
         return Ok(());
     }
     prepare();
@@ -108,7 +108,7 @@ impl Row {
         Ok(Self { name, criu, target, watch, shape, directory, pool, frozen, gaps, costs })
     }
 
-    /// Measures rounds of all ways, one after the other. The first round warms what is new.
+    /// Runs all ways once, one after the other. The first round warms up.
     fn measure(&mut self, rounds: usize) -> Result<()> {
         for round in 0..=rounds {
             for (n, kind) in KINDS.into_iter().enumerate() {

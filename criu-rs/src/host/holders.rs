@@ -13,7 +13,8 @@ use crate::value::Pid;
 /// child of the task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "process {holder} holds the memory of process {task} for an instant capture of process {owner}{reader}"
+    "process {holder} holds the memory of process {task} for an instant capture of process \
+     {owner}{state}"
 )]
 #[non_exhaustive]
 pub struct LiveHolder {
@@ -23,14 +24,14 @@ pub struct LiveHolder {
     pub holder: Pid,
     /// The process that reads the holder, by its number in its own pid namespace.
     pub owner: Pid,
-    /// What is known about that process.
-    pub reader: Reader,
+    /// The life of that process, as far as it is known.
+    pub state: OwnerState,
 }
 
-/// What is known about the process that reads a holder.
+/// The life of the process that reads a holder, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reader {
+pub enum OwnerState {
     /// The process is alive.
     Lives,
     /// The process has ended, and nobody needs the holder.
@@ -39,7 +40,7 @@ pub enum Reader {
     Unseen,
 }
 
-impl fmt::Display for Reader {
+impl fmt::Display for OwnerState {
     /// Writes what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -83,22 +84,22 @@ impl Found {
     /// The holder as an error, if it is alive.
     pub(crate) fn alive(&self) -> Option<LiveHolder> {
         let Self { task, holder, owner } = *self;
-        let reader = reader(&owner?);
-        Some(LiveHolder { task, holder, owner: Pid::new(owner?.pid)?, reader })
+        let state = state(&owner?);
+        Some(LiveHolder { task, holder, owner: Pid::new(owner?.pid)?, state })
     }
 }
 
 /// Looks for the process that reads a holder.
-fn reader(owner: &Owner) -> Reader {
+fn state(owner: &Owner) -> OwnerState {
     let is_alive =
         |pid: i32| Stat::of(pid).is_some_and(|stat| stat.start == owner.start && !stat.has_ended());
     if is_alive(owner.pid) || tree::all().into_iter().any(|pid| is_called(pid, owner, is_alive)) {
-        return Reader::Lives;
+        return OwnerState::Lives;
     }
     // Everybody is seen from the first pid namespace.
     match number("/proc/self/ns/pid") {
-        Some(FIRST_NAMESPACE) => Reader::Gone,
-        _ => Reader::Unseen,
+        Some(FIRST_NAMESPACE) => OwnerState::Gone,
+        _ => OwnerState::Unseen,
     }
 }
 

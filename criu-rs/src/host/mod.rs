@@ -18,7 +18,7 @@ pub(crate) mod socket_owner;
 pub(crate) mod tree;
 
 pub(crate) use held::Held;
-pub use holders::{LiveHolder, Reader};
+pub use holders::{LiveHolder, OwnerState};
 pub use locks::{FileLock, LockError, LockKind, LockProblem, LockState};
 #[cfg(feature = "oci")]
 pub(crate) use mount_space::MountSpace;

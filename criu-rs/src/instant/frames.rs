@@ -9,8 +9,8 @@
 //! | event between the forks | frames at the address | counts as |
 //! | --- | --- | --- |
 //! | nobody wrote to the page | equal | unchanged |
-//! | the task wrote to the page | the kernel copied the page, for the old holder maps it | changed |
-//! | the page was discarded and filled anew | the old holder keeps the old frame, so no new page has it | changed |
+//! | the task wrote to the page | differ: the kernel copied the page before | changed |
+//! | the page was discarded and filled anew | differ: the old holder has the old one | changed |
 //! | the page was moved to another address | differ at both addresses | changed |
 //! | the task forked a child of its own | equal, until one of them writes | unchanged |
 //! | huge pages were split | the same frames | unchanged |
@@ -32,6 +32,12 @@
 //! these steps is a migration, a collapse or a page brought in from swap, and the kernel counts all
 //! of them (`/proc/vmstat`). A part of the memory during whose reading a count has changed is read
 //! again in smaller parts, and where the counts do not rest, the bytes of the pages are compared.
+//!
+//! The kernel counts migrations at the end of each call that makes them, so a call may still be
+//! under way when the counts are read. A wrong answer would need two or more such calls at once,
+//! because a call moves each page once, and the steps are two moves of each of two pages. All four
+//! moves would have to be made in the few milliseconds in which a part is read, none of the calls
+//! could have ended by then, and chance would have to choose the same frame twice.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};

@@ -186,7 +186,8 @@ fn gone() -> io::Error {
 /// The runs of one look at the pages: 12 KiB on the stack.
 const REGIONS: usize = 512;
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use std::sync::atomic::AtomicU64;
     use std::time::{Duration, Instant};

@@ -29,14 +29,14 @@ use crate::value::{InvalidValue, Pid};
 #[derive(Debug)]
 pub(super) struct Rounds(Arc<Shared>);
 
-/// What the rounds, their reading threads, and the watch of the budget share.
+/// The state that the rounds, their reading threads and the watch of the budget share.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// What there is of a series.
+/// The state of a series.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// The last round that is complete, whose holders live.
@@ -363,7 +363,8 @@ mod tests {
     fn ranges_in_both_lists_are_found() {
         let found = both(&[0..4, 6..9, 12..20], &[1..2, 3..7, 8..13, 14..15, 18..30]);
         assert_eq!(found, [1..2, 3..4, 6..7, 8..9, 12..13, 14..15, 18..20]);
-        assert!(both(&[0..4], &[4..8]).is_empty() && both(&[], &[4..8]).is_empty());
-        assert_eq!(both(&[1..3, 4..8], &[0..10]), [1..3, 4..8]);
+        assert!(both(&[0..2, 3..4], &[2..3, 4..8]).is_empty());
+        assert!(both(&[], &[0..1, 4..8]).is_empty());
+        assert_eq!(both(&[1..3, 4..8], &[0..5, 5..10]), [1..3, 4..5, 5..8]);
     }
 }

@@ -43,13 +43,13 @@ pub struct SeriesOptions {
     when_ended: WhenEnded,
 }
 
-/// What a round does if the holders of the round before have ended early.
+/// The way of a round whose base is gone, because the holders have ended early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenEnded {
-    /// It saves all pages. Its images need no others.
+    /// The round saves all pages. Its images need no others.
     #[default]
     Full,
-    /// It fails with [`InstantError::SeriesEnded`]. The round after that saves all pages.
+    /// The round fails with [`InstantError::SeriesEnded`]. The next round saves all pages.
     Fail,
 }
 
@@ -117,8 +117,8 @@ impl<'a> Dump<'a> {
 }
 
 /// A series of instant captures of one tree. The first round writes all pages. Each later round
-/// writes the pages that have changed since the round before, and leaves the others to the images of
-/// that round.
+/// writes the pages that have changed since the round before, and leaves the others to the images
+/// of that round.
 ///
 /// ```no_run
 /// use criu_rs::instant::SeriesOptions;
@@ -154,23 +154,23 @@ impl<'a> Dump<'a> {
 ///
 /// | | `PreDump` | a round of a series |
 /// | --- | --- | --- |
-/// | the kernel | tracks changed memory (soft-dirty) | shows frames (CAP_SYS_ADMIN), PAGEMAP_SCAN (6.7) |
-/// | what the tasks can use meanwhile | all | all; the network is locked in the freeze, as for a dump |
+/// | the kernel | tracks changed memory (soft-dirty) | shows frames (CAP_SYS_ADMIN); 6.7 |
+/// | the network in the freeze | open | locked, as for a dump |
 /// | images | pages alone | a whole checkpoint |
-/// | parent of | a pre-dump or dump with `parent_img` and `track_mem` | the next round of the same series |
+/// | parent of | a dump with `parent_img` and `track_mem` | the next round of the series |
 /// | memory between rounds | none | the pages that are written meanwhile, once more |
 /// | ends with | a dump | [`last`](Self::last), which leaves the tasks stopped |
 ///
 /// The base of the next round is in the holders, and these end with the series. Images of a series
-/// are therefore no base for a round of another program or a later run: such a round is a full one.
-/// CRIU itself must not make a dump with `parent_img` on top of a round where the kernel does not
-/// track changed memory.
+/// are therefore no base for a round of another program or a later run: such a round is a full
+/// one. CRIU refuses to make a dump with `parent_img` on top of a round, because it has not made
+/// these images with `track_mem`.
 ///
 /// # Costs
 ///
 /// Between the rounds each task has its holder, with the costs of an
-/// [instant capture](crate::instant#costs). The [`Budget`] bounds the memory. While a round is made,
-/// a task has two holders. Without root the user's limit of processes counts them.
+/// [instant capture](crate::instant#costs). The [`Budget`] bounds the memory. While a round is
+/// made, a task has two holders, which the limits of processes count.
 ///
 /// Dropped, the series ends its holders. A round that is being read then ends them when it is
 /// complete.
@@ -297,7 +297,7 @@ fn round_of(
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) directory: Arc<OwnedFd>,
-    /// Its path for messages.
+    /// The path, for messages.
     pub(super) path: PathBuf,
     /// Device and inode number.
     pub(super) identity: (u64, u64),
@@ -320,8 +320,8 @@ impl Place {
         Ok(Self { directory: Arc::clone(directory), identity, path })
     }
 
-    /// Returns the text of a link from here to another directory, relative if possible, so that both
-    /// can be moved together.
+    /// Returns the text of a link from here to another directory. It is relative, so that both can
+    /// be moved together.
     ///
     /// # Errors
     /// No path leads there.

@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 
 use super::error::PagesError;
+#[cfg(feature = "instant")]
 use crate::sys::random;
 
 /// A directory that receives files. It is opened once: later files are made in this directory even
@@ -130,6 +131,7 @@ impl Folder {
     }
 
     /// Makes a file without a name, to be written and read. Returns its path for errors, too.
+    #[cfg(feature = "instant")]
     pub(super) fn unnamed(&self) -> Result<(File, PathBuf), PagesError> {
         let (path, mode) = (self.path(), Mode::S_IRUSR | Mode::S_IWUSR);
         let how = OFlag::O_RDWR | OFlag::O_CLOEXEC;

@@ -63,8 +63,8 @@ pub(crate) struct Mapping {
 
 /// Knows the pages that the parent set has with the same bytes.
 ///
-/// The parent set must have each page that is said to be in it: a [`Store`](super::Store) fails with
-/// [`PagesError::Hole`] otherwise.
+/// The parent set must have each page that is said to be in it. Otherwise a
+/// [`Store`](super::Store) fails with [`PagesError::Hole`].
 pub(crate) trait InParent: Sync {
     /// Looks at held pages, of which there is at least one. Returns `true` if the first one is in
     /// the parent set, and the address up to which the same holds for the others.

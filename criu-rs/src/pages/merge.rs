@@ -15,7 +15,7 @@ use super::proto::PARENT;
 use super::recording::Recording;
 use super::sink::{PageRun, PageSink};
 
-/// How far a merge is, and the order to end it.
+/// The progress of a merge, and the order to end it.
 #[derive(Debug)]
 pub(crate) struct Course {
     done: AtomicU64,

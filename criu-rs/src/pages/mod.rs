@@ -43,7 +43,8 @@ mod local_users;
 #[cfg(feature = "instant")]
 pub(crate) mod merge;
 mod metrics;
-#[cfg(all(test, feature = "instant"))]
+#[cfg(feature = "instant")]
+#[cfg(test)]
 mod model;
 mod notice;
 mod page_size;

@@ -35,7 +35,7 @@ pub(super) struct Pieces<'p> {
     /// The next run of the dump.
     sent: Option<RecordedRun>,
     held: Option<HeldRuns<'p>>,
-    /// What is left of a run of the holder.
+    /// The rest of a run of the holder.
     rest: Option<HeldRun>,
 }
 

@@ -52,7 +52,8 @@ impl Tape {
     /// directory, a dump that does not fit into the pool fails.
     ///
     /// # Errors
-    /// [`PagesError`] if the directory cannot be opened, or the system has no socket or thread left.
+    /// [`PagesError`] if the directory cannot be opened, or the system has no socket or thread
+    /// left.
     pub(crate) fn new(mut pool: Pool, spill: Option<&Path>) -> Result<Self, PagesError> {
         let folder = spill.map(Folder::open).transpose()?;
         let (theirs, ours) = wide_pair(BUFFER).map_err(PagesError::socket("make a socket"))?;
@@ -89,7 +90,7 @@ impl Tape {
     }
 }
 
-/// What a tape's thread has received beside the bytes in the pool.
+/// The result of a tape's thread, beside the bytes in the pool.
 #[derive(Debug)]
 struct Received {
     index: Index,

@@ -1,4 +1,4 @@
-//! What `/proc` says of processes, read without the heap.
+//! Texts of `/proc` about processes, read without the heap.
 //!
 //! The texts come from the kernel, and a process chooses its own name in them. A text of another
 //! form says nothing.
@@ -55,7 +55,7 @@ pub(crate) struct Call {
     pub(crate) arguments: [u64; 6],
 }
 
-/// What a thread does, as `/proc/PID/syscall` tells.
+/// The state of a thread, as `/proc/PID/syscall` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
     /// The thread runs.

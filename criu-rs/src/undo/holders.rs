@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::host::holders::{Found, below};
-use crate::host::{LiveHolder, Reader, in_a_thread};
+use crate::host::{LiveHolder, OwnerState, in_a_thread};
 use crate::sys::holders::{Bond, Kept};
 use crate::value::Pid;
 
@@ -67,9 +67,9 @@ pub(crate) fn clear_orphans(root: Pid, unseen_too: bool) -> Result<Vec<LiveHolde
     let (mut orphans, mut bonds, mut remains) = (Vec::new(), Vec::new(), Vec::new());
     for found in below(root) {
         let alive = found.alive();
-        let is_orphan = match alive.as_ref().map(|holder| holder.reader) {
-            None | Some(Reader::Gone) => true,
-            Some(Reader::Unseen) => unseen_too,
+        let is_orphan = match alive.as_ref().map(|holder| holder.state) {
+            None | Some(OwnerState::Gone) => true,
+            Some(OwnerState::Unseen) => unseen_too,
             Some(_) => false,
         };
         let Some(bond) = bond(&found).filter(|_| is_orphan) else { continue };
@@ -107,7 +107,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The time for one holder before the next has its turn.
 const TURN: Duration = Duration::from_millis(500);
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use nix::sys::signal::Signal;
 
@@ -136,7 +137,10 @@ mod tests {
         assert_eq!(ended, orphans);
         assert_eq!(children(task.pid()), [read]);
         let left = below(root)[0].alive().unwrap();
-        assert_eq!((left.holder, left.owner, left.reader), (pid(read), Pid::this(), Reader::Lives));
+        assert_eq!(
+            (left.holder, left.owner, left.state),
+            (pid(read), Pid::this(), OwnerState::Lives)
+        );
         assert!(end(&[Bond::open(task.pid(), read).unwrap()], PATIENCE).is_empty());
         task.is_unharmed();
         assert_eq!(clear_orphans(root, true).unwrap(), []);

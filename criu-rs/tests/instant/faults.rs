@@ -72,6 +72,9 @@ enum End {
     Missed,
     /// criu was killed while the task executed CRIU's code.
     LostToKill,
+    /// The kernel has ended the task, too, where memory ran out. A caller who does not accept that
+    /// gets no holder where memory may run out.
+    LostToMemory,
 }
 
 /// What the rounds have shown.
@@ -97,14 +100,14 @@ pub fn run(lab: &Lab, rounds: u64, seed: u64) -> Result<Table, String> {
     let faults: Vec<Fault> = FAULTS.iter().filter(is_wanted).copied().collect();
     for n in 0..rounds {
         let fault = faults[usize::try_from(n).unwrap() % faults.len()];
-        // A restore makes the cgroups of a dump again.
-        let has_groups = matches!(fault, Fault::Memory | Fault::Processes);
+        // A restore makes the cgroups of a dump again, and a killed task has a successor by then.
+        let is_other = matches!(fault, Fault::Memory | Fault::Processes | Fault::KillTask);
         let round = hall.round(fault).and_then(|(end, said)| {
             if std::env::var_os("INSTANT_SAYS").is_some() {
                 println!("{n} {fault:?} {end:?} {said}");
             }
             *table.rows.entry(fault).or_default().entry(end).or_default() += 1;
-            if end == End::Done && n % 3 == 2 && !has_groups {
+            if end == End::Done && n % 3 == 2 && !is_other {
                 hall.restore().map_err(|why| format!("restored: {why}"))?;
                 table.restores += 1;
             }
@@ -177,7 +180,7 @@ impl<'a> Hall<'a> {
         let mut driver = self.driver();
         let own = Pid::from(&driver);
         let is_in_time = group.is_some() || {
-            let delay = self.wait(&mut driver);
+            let delay = self.wait(fault, &mut driver);
             std::thread::sleep(delay);
             driver.try_wait().unwrap().is_none() && self.kill(fault, own)
         };
@@ -232,7 +235,7 @@ impl<'a> Hall<'a> {
     }
 
     /// Waits for one of the moments; returns the time to wait from there.
-    fn wait(&mut self, driver: &mut Child) -> Duration {
+    fn wait(&mut self, fault: Fault, driver: &mut Child) -> Duration {
         let moment = match self.below(3) {
             0 => Moment::Start,
             1 => Moment::Freeze,
@@ -250,9 +253,12 @@ impl<'a> Hall<'a> {
         let limit = Instant::now() + Duration::from_secs(5);
         while !is_there() && Instant::now() < limit && driver.try_wait().unwrap().is_none() {}
         let usual = u64::try_from(self.usual.as_micros()).unwrap();
+        // criu has ended before the memory is read.
+        let is_early = matches!(fault, Fault::KillCriu | Fault::KillTask);
         Duration::from_micros(match moment {
             Moment::Start => self.below(usual),
-            Moment::Freeze => self.below(20_000),
+            Moment::Freeze => self.below(60_000),
+            Moment::Holder if is_early => self.below(30_000),
             Moment::Holder => self.below(usual),
         })
     }
@@ -327,13 +333,14 @@ impl<'a> Hall<'a> {
         match self.scene.goes_on() {
             Ok(()) => Ok(end),
             Err(_) if fault == Fault::KillCriu => Ok(End::LostToKill),
+            Err(_) if fault == Fault::Memory && !exists(task) => Ok(End::LostToMemory),
             Err(why) => Err(format!("the task: {why}")),
         }
     }
 
     /// Waits for the end of whoever took part, except for tasks and holders.
     fn helpers_end(&self) -> Result<(), String> {
-        let own = std::process::id().cast_signed();
+        let own = i32::try_from(std::process::id()).unwrap();
         let task = self.scene.target.pid;
         let look = || -> Vec<String> {
             let family: Vec<i32> = descendants(task).into_iter().map(|pid| pid.as_raw()).collect();
@@ -395,7 +402,7 @@ impl<'a> Hall<'a> {
 
     /// After a bad round: another task, and nobody else.
     fn begin_anew(&mut self) {
-        let own = std::process::id().cast_signed();
+        let own = i32::try_from(std::process::id()).unwrap();
         for process in procfs::process::all_processes().unwrap().flatten() {
             if ![1, own].contains(&process.pid) {
                 send(process.pid, Signal::SIGKILL);
@@ -464,11 +471,12 @@ impl fmt::Display for Table {
             f,
             "| fault | done | failed cleanly | fault too late | lost to kill -9 of criu |"
         )?;
-        writeln!(f, "| --- | --: | --: | --: | --: |")?;
+        writeln!(f, "| --- | --: | --: | --: | --: | --: |")?;
         for (fault, row) in &self.rows {
             let number = |end: End| row.get(&end).copied().unwrap_or(0);
-            let ends = [End::Done, End::Failed, End::Missed, End::LostToKill].map(number);
-            writeln!(f, "| {fault:?} | {} | {} | {} | {} |", ends[0], ends[1], ends[2], ends[3])?;
+            let ends = [End::Done, End::Failed, End::Missed, End::LostToKill, End::LostToMemory];
+            let ends = ends.map(|end| number(end).to_string());
+            writeln!(f, "| {fault:?} | {} |", ends.join(" | "))?;
         }
         let Self { restores, cleared, bad, .. } = self;
         let seconds = self.time.as_secs_f32();

@@ -33,8 +33,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("memory_that_is_not_there_is_not_promised", headroom),
 ];
 
-/// There are none beside those of all suites.
-pub const PAYLOADS: &[Payload] = &[];
+/// The payloads of this suite.
+pub const PAYLOADS: &[Payload] = &[("orders", criu_lab::orders::run)];
 
 /// Captures a tree, restores it, and looks at both. Returns what became of it.
 #[track_caller]

@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         "--soak" | "--faults" => return long(&words[1..]),
         "--long" => return long_inside(&words[2..]),
         _ => {
-            let payload = |words: &[String]| criu_lab::payload::run(words, kinds::PAYLOADS);
+            let payloads = [kinds::PAYLOADS, criu_lab::generations::PAYLOADS].concat();
+            let payload = |words: &[String]| criu_lab::payload::run(words, &payloads);
             if !harness::own_word(&all(), payload, Lab::new) {
                 return run_all();
             }

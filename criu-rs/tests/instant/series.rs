@@ -279,7 +279,7 @@ fn budget(lab: &Lab) {
     round_that_ends(&mut series, &lab.dir("free"), pid);
     let end = series.ended().unwrap();
     assert!(matches!(end, SeriesEnd::Free { free, least } if free < least), "{end:?}");
-    let read = series.next(&lab.dir("again"), &mut ()).unwrap().reading.wait().unwrap();
+    let read = series.next(lab.dir("again"), &mut ()).unwrap().reading.wait().unwrap();
     assert_eq!(read.inherited, 0);
     drop(series);
     none_stays();
@@ -460,7 +460,7 @@ fn dropped(lab: &Lab) {
     none_stays();
     // The reading is dropped, and the next round waits for it.
     let mut series = begin(lab, pid, &options());
-    drop(series.next(&lab.dir("third"), &mut ()).unwrap());
+    drop(series.next(lab.dir("third"), &mut ()).unwrap());
     process.say("write 3");
     let fourth = lab.dir("fourth");
     assert!(round(&mut series, &fourth, &[pid]).inherited > 50 << 8);

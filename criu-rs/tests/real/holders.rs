@@ -7,7 +7,7 @@ use criu_lab::soon;
 use criu_plugin::inject;
 use criu_rs::instant::{clear_orphans, holders_of};
 use criu_rs::pages::Pool;
-use criu_rs::{AfterDump, Dump, Error, LiveHolder, Pid, PreDump, PreDumpSession, Reader};
+use criu_rs::{AfterDump, Dump, Error, LiveHolder, OwnerState, Pid, PreDump, PreDumpSession};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -62,7 +62,7 @@ fn read(lab: &Lab) {
     let found = holders_of(root);
     let is_it = |found: &LiveHolder| {
         (found.task, found.holder, found.owner) == (root, holder, Pid::this())
-            && found.reader == Reader::Lives
+            && found.state == OwnerState::Lives
     };
     assert!(matches!(&found[..], [found] if is_it(found)), "{found:?}");
     assert_eq!(clear_orphans(root).unwrap(), []);

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use criu_rs::Reader;
+use criu_rs::OwnerState;
 use criu_rs::instant::InstantError;
 
 /// Returns what to do about an error of an instant dump.
@@ -22,9 +22,9 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
 }
 
 /// Returns what to do about a fork of another instant dump, by what is known of its program.
-pub(crate) fn about_holder(reader: Reader) -> &'static str {
-    match reader {
-        Reader::Lives => "wait until that dump has read its memory, or end its program",
+pub(crate) fn about_holder(state: OwnerState) -> &'static str {
+    match state {
+        OwnerState::Lives => "wait until that dump has read its memory, or end its program",
         _ => {
             "wait until that dump has read its memory; if its program is gone, add \
              --clear-orphans, which ends the fork"

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use criu_lab::payload::{Counter, Pattern};
+use criu_lab::payload::{Counter, Pattern, Payload};
 use nix::sys::signal::{SigSet, Signal};
 
 /// Runs a payload; it ends when it is killed.
@@ -16,17 +16,17 @@ pub fn run(words: &[String]) {
     if words[0] != "copy" {
         note_signals(Path::new(&words[1]));
     }
-    criu_lab::payload::run(
-        words,
-        &[
-            ("answer", crate::coordinator::answer),
-            ("ask", crate::coordinator::ask),
-            ("copy", criu_lab::copy::run),
-            ("patterned", patterned),
-            ("noise", noise),
-        ],
-    );
+    criu_lab::payload::run(words, &[OWN, criu_lab::generations::PAYLOADS].concat());
 }
+
+/// The payloads of this suite.
+const OWN: &[Payload] = &[
+    ("answer", crate::coordinator::answer),
+    ("ask", crate::coordinator::ask),
+    ("copy", criu_lab::copy::run),
+    ("patterned", patterned),
+    ("noise", noise),
+];
 
 /// Holds 8 MiB of known memory, and looks at 32 KiB of it whenever it counts.
 fn patterned(words: &[&str]) {

@@ -15,6 +15,10 @@ use crate::talk::talk;
 /// Runs a payload; it ends when it is killed.
 pub(super) fn run(words: &[String]) {
     let (name, file, rest) = (words[0].as_str(), Path::new(&words[1]), &words[2..]);
+    if name.starts_with("generations") {
+        let words: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        return crate::generations::run(&words);
+    }
     let count = Count { counter: Counter::into(file), memory: Pattern::new(WORDS) };
     match name {
         "count" => count.forever(),

@@ -20,7 +20,7 @@ pub(super) fn start(board: &Arc<Board>, seed: u64, forks: bool) {
     });
 }
 
-/// Maps memory, writes to it, and unmaps it.
+/// Maps memory, uses it, and unmaps it.
 fn turn(board: &Board, random: &mut Random, forks: bool) {
     let pages = 1 + random.below(MOST);
     let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;

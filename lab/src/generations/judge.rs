@@ -45,7 +45,7 @@ pub fn judge(regions: &[Region], mut read: impl FnMut(u64, &mut [u8]) -> bool) -
     verdict
 }
 
-/// The part of a region that has been looked at.
+/// The progress in a region.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moment {
     /// The generation of the first page.
@@ -101,7 +101,7 @@ mod tests {
     fn of(generations: &[(u64, u64)]) -> (u64, u64) {
         let region = Region { start: 0x10000, pages: generations.len() as u64 };
         let verdict = judge(&[region], |address, buffer| {
-            let first = (address - 0x10000) as usize / PAGE;
+            let first = usize::try_from(address - 0x10000).unwrap() / PAGE;
             for (n, page) in (first..).zip(buffer.chunks_exact_mut(PAGE)) {
                 let (head, tail) = generations[n];
                 page[..8].copy_from_slice(&token(n, head).to_le_bytes());

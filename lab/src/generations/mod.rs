@@ -32,12 +32,16 @@ use nix::libc;
 use crate::counter::{Counter, command};
 use crate::filter;
 use crate::oracle::memory::fork;
+use crate::payload::Payload;
 
 use board::{Board, Order, Word, beside};
 pub use judge::{Verdict, judge};
 pub use shape::Shape;
 pub use watch::{Region, Watch};
 use zoo::Zoo;
+
+/// The payloads of this module, for suites that have them.
+pub const PAYLOADS: &[Payload] = &[("generations", run), ("generations-member", run)];
 
 /// `FILE [KEY=VALUE ...]`: the payload, in the [`Shape`] that the words say. It counts into FILE,
 /// and the board is FILE.board. Each of its children has the same shape without children, and a

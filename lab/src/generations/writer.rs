@@ -52,7 +52,7 @@ pub(super) fn write(board: &Board, area: &Area, generation: u64) {
     }
 }
 
-/// Returns the word at both ends of a page: the number of the page, and the generation.
+/// The word at both ends of a page: the number of the page, and the generation.
 pub(super) fn token(page: usize, generation: u64) -> u64 {
     MARK ^ (generation << PAGE_BITS | page as u64)
 }

@@ -33,7 +33,7 @@ struct Animal {
     holds: Holds,
 }
 
-/// The content that the pages of a mapping must have.
+/// The right content of the pages of a mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Holds {
     /// The next generation, whenever it is this one's turn.
@@ -238,7 +238,7 @@ fn guarded() -> Animal {
     animal
 }
 
-/// Returns the word that a file holds at both ends of a page.
+/// The word that a file has at both ends of a page.
 fn in_file(page: usize) -> u64 {
     !token(page, 1)
 }

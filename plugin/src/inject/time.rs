@@ -49,7 +49,10 @@ impl Patience {
         Self { start: Moment::now(), deadline }
     }
 
-    /// Lets other threads run for a moment. The error is `ETIMEDOUT`.
+    /// Waits for a moment. The error is `ETIMEDOUT`.
+    ///
+    /// A thread that sleeps is the first to run again on a busy machine. A thread that gives way
+    /// with `sched_yield` is the last.
     pub(super) fn wait(&self) -> Result<(), Errno> {
         let now = Moment::now();
         if now >= self.deadline {
@@ -57,11 +60,10 @@ impl Patience {
         }
         let waited = now.since(self.start);
         if waited < EAGER {
-            // SAFETY: the call takes nothing.
-            let _ = unsafe { raw::call(libc::SYS_sched_yield, [0; 6]) };
+            std::hint::spin_loop();
             return Ok(());
         }
-        let pause = (waited / 16).clamp(SHORTEST, LONGEST).min(self.deadline.since(now));
+        let pause = (waited / 32).clamp(SHORTEST, LONGEST).min(self.deadline.since(now));
         let pause = [0, pause];
         let place = pause.as_ptr().expose_provenance();
         // SAFETY: the kernel reads one time, and writes none.
@@ -70,9 +72,9 @@ impl Patience {
     }
 }
 
-/// Nanoseconds for which a wait gives way without sleeping, and those of its sleeps.
-const EAGER: u64 = 300_000;
-const SHORTEST: u64 = 20_000;
+/// Nanoseconds for which a wait does not sleep, and those of its sleeps.
+const EAGER: u64 = 20_000;
+const SHORTEST: u64 = 10_000;
 const LONGEST: u64 = 2_000_000;
 
 /// `CLOCK_MONOTONIC`.

@@ -1,8 +1,8 @@
 //! A criu that is killed while the plugin works: its tasks go on unharmed, and what is left behind
 //! can be removed.
 //!
-//! The dumps fail after the plugin's hook, before CRIU runs code of its own in the tasks: a CRIU that
-//! is killed later ends some of them, with the plugin and without it.
+//! The dumps fail after the plugin's hook, before CRIU runs code of its own in the tasks. A CRIU
+//! that is killed later ends some of them, with the plugin and without it.
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::{Duration, Instant};

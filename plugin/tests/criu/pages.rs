@@ -8,8 +8,8 @@ use criu_images::memory::{PageObject, PageSet, PageSize, PageSource, StoredPages
 use crate::lab::{Dump, Entry};
 use crate::memory::{Kind, PAGE, Part};
 
-/// Looks at each part of a payload: what is held is in the holder and not in the images, the rest is
-/// in the images. Everything has the pattern of its part.
+/// Looks at each part of a payload. Memory that is held is in the holder and not in the images, and
+/// the rest is in the images. Everything has the pattern of its part.
 #[track_caller]
 pub fn check(parts: &[Part], dump: &Dump, record: &Entry) {
     let set = PageSet::open(&dump.images, PageSize::K4).unwrap();

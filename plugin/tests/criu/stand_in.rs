@@ -45,9 +45,9 @@ fn hidden(lab: &Lab) {
     end(twin);
 }
 
-/// The fork has written one page of each of four parts. Two of them are said to be those of the stack
-/// and of the area for restartable sequences. A page in the fork's memory that was not in the
-/// task's must not pass for a sign that the fork has the task's pages.
+/// The fork has written one page of each of four parts. The journal names two of them as those of
+/// the stack and of the area for restartable sequences. A page that the fork has written must not
+/// pass for a sign that the fork has the task's pages.
 fn written(lab: &Lab) {
     let words = ["written-twin", "wipe:1024", "small:1024", "wipe:300", "small:300"];
     for (stack, rseq) in [(0, 1), (1, 0), (2, 3), (3, 2)] {

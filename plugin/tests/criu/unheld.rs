@@ -51,8 +51,8 @@ fn same(lab: &Lab) {
     target.goes_on();
 }
 
-/// Images of the same stopped processes are the same, but for the number of the dump, the clock, and
-/// the number of the CPU that a thread has run on.
+/// Compares images of the same stopped processes. They differ in the number of the dump, the clock,
+/// and the number of the CPU that a thread has run on.
 fn compare(
     plain: &std::collections::BTreeMap<String, Vec<u8>>,
     with: &std::collections::BTreeMap<String, Vec<u8>>,

@@ -1,4 +1,4 @@
-//! The tracer is killed at each of its system calls in turn.
+//! The tracer is killed at the entry and at the exit of each of its calls that change the task.
 
 use std::fs;
 
@@ -24,6 +24,18 @@ pub const TESTS: &[(&str, fn())] = &[
 /// Kills the tracer while it makes a holder.
 fn holding(kind: &str, how: &str, options: usize) {
     let mut victim = Victim::prepared(kind, how);
+    let mut all = [0; 3];
+    for _ in 0..PASSES {
+        let pass = holding_once(&mut victim, options);
+        all = [all[0] + pass[0], all[1] + pass[1], all[2] + pass[2]];
+    }
+    println!("{kind} {how}: {} stops, {} parked, {} dead", all[0], all[1], all[2]);
+    victim.finish();
+}
+
+/// Kills a tracer at each call. Returns the number of tracers, of holders that sleep then, and of
+/// holders that have ended without notice.
+fn holding_once(victim: &mut Victim, options: usize) -> [usize; 3] {
     let (mut stop, mut parked, mut zombies) = (0, 0, 0);
     while Tracer::start(victim.pid, options, &["hold"]).kill_at(stop) {
         victim.is_well();
@@ -47,9 +59,8 @@ fn holding(kind: &str, how: &str, options: usize) {
     for child in victim.children() {
         victim.reap(child, victim.pid);
     }
-    println!("{kind} {how}: {stop} stops, {parked} parked, {zombies} zombies");
-    assert!(stop > 80 && parked > 2, "{stop} stops, {parked} parked, {zombies} zombies");
-    victim.finish();
+    assert!(stop > 50 && parked >= 4, "{stop} stops, {parked} parked, {zombies} zombies");
+    [stop, parked, zombies]
 }
 
 /// Kills the tracer while it makes a holder of a task that is in a call.
@@ -65,7 +76,7 @@ fn in_call(kind: &str, number: libc::c_long) {
         victim.until_in(number);
         stop += 1;
     }
-    assert!(stop > 80, "{stop} stops");
+    assert!(stop > 50, "{stop} stops");
     for child in victim.children() {
         victim.reap(child, victim.pid);
     }
@@ -99,8 +110,7 @@ fn ending() {
         victim.is_well();
         stop += 1;
     }
-    println!("{stop} stops");
-    assert!(stop > 50, "{stop} stops");
+    assert!(stop > 20, "{stop} stops");
     for child in victim.children() {
         victim.reap(child, victim.pid);
     }
@@ -126,7 +136,9 @@ fn reaping(kind: &str) {
         }
         stop += 1;
     }
-    println!("{kind}: {stop} stops");
-    assert!(stop > 50, "{stop} stops");
+    assert!(stop > 20, "{stop} stops");
     victim.finish();
 }
+
+/// Number of times that each call is tried: what the task does meanwhile differs.
+const PASSES: usize = 3;

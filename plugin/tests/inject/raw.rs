@@ -124,7 +124,8 @@ pub fn signal(pid: i32, signal: libc::c_int) {
     call(libc::SYS_kill, [pid, signal, 0, 0, 0, 0]);
 }
 
-/// Calls a function in a thread that has no variables of its own meanwhile: a use of one is a fault.
+/// Calls a function in a thread that has no variables of its own meanwhile. A use of a variable is
+/// a fault.
 pub fn without_variables<T>(function: impl FnOnce() -> T) -> T {
     let mut variables = 0_u64;
     let place = (&raw mut variables).expose_provenance();
@@ -450,6 +451,13 @@ pub mod ptrace {
         let found = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
         assert_eq!(found, tid, "{}", std::io::Error::last_os_error());
         status
+    }
+
+    /// Number of the system call at whose entry or exit a thread is.
+    pub fn number(tid: i32) -> libc::c_long {
+        let mut state = [0_i64; 27];
+        request(GETREGS, tid, 0, state.as_mut_ptr().expose_provenance()).unwrap();
+        std::hint::black_box(state)[15]
     }
 
     /// Reads words about a stopped thread: registers, mask, or vectors.

@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_holder_keeps_the_memory_of_its_moment", a_holder_keeps_the_memory_of_its_moment),
     ("an_ended_holder_leaves_nothing", an_ended_holder_leaves_nothing),
     ("a_killed_holder_tells_nobody", a_killed_holder_tells_nobody),
+    ("a_holder_sleeps_through_signals", a_holder_sleeps_through_signals),
     ("process_1_of_a_namespace_is_forked", process_1_of_a_namespace_is_forked),
     ("a_stopped_task_stays_stopped", a_stopped_task_stays_stopped),
     ("a_mild_filter_is_passed", || filtered("mild")),
@@ -84,6 +85,22 @@ fn a_killed_holder_tells_nobody() {
     assert_eq!(victim.children(), [holder]);
     victim.reap(holder, victim.pid);
     victim.finish();
+}
+
+fn a_holder_sleeps_through_signals() {
+    let mut victim = Victim::start("spin");
+    let holder = victim.hold();
+    for _ in 0..20 {
+        for signal in [libc::SIGUSR1, libc::SIGABRT, libc::SIGSTOP, libc::SIGCONT, 40] {
+            super::raw::signal(holder, signal);
+        }
+        is_parked(holder);
+    }
+    victim.is_well();
+    // The task itself may have noticed: the kernel tells a parent when a child is stopped, whatever
+    // the child's exit signal.
+    victim.reap(holder, victim.pid);
+    assert_eq!(victim.children(), [0; 0]);
 }
 
 fn process_1_of_a_namespace_is_forked() {
@@ -160,8 +177,9 @@ fn a_32_bit_task_is_a_reason() {
     let mut tracer = Tracer::start(task.pid(), 0, &["try"]);
     tracer.go();
     assert_eq!(tracer.said(), "Err(GiveUp { reason: Compat, errno: 0 })\n");
-    let status = fs::read_to_string(format!("/proc/{}/stat", task.pid())).unwrap();
-    assert!(status.contains(") S "), "{status}");
+    until("the task sleeps", || {
+        fs::read_to_string(format!("/proc/{}/stat", task.pid())).unwrap().contains(") S ")
+    });
 }
 
 /// A program of 32 bits, which calls pause for ever.

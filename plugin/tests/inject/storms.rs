@@ -1,5 +1,7 @@
 //! Signals and deaths at any moment.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,10 +22,11 @@ fn signals(signals: &[i32]) {
         let mut victim = Victim::start(kind);
         let pid = victim.pid;
         let signals = signals.to_vec();
-        let end = Instant::now() + Duration::from_secs(3);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_over);
         let storm = thread::spawn(move || {
             let mut count = 0_u64;
-            while Instant::now() < end {
+            while !told.load(Ordering::SeqCst) {
                 for signal in &signals {
                     super::raw::signal(pid, *signal);
                     thread::sleep(Duration::from_micros(300));
@@ -33,7 +36,10 @@ fn signals(signals: &[i32]) {
             count
         });
         let (mut held, mut given_up, mut unreaped) = (0, 0, 0);
-        while Instant::now() < end {
+        let begin = Instant::now();
+        // Few forks come through a storm of stops on a busy machine.
+        while held < 4 || begin.elapsed() < Duration::from_secs(2) {
+            assert!(begin.elapsed() < Duration::from_secs(120), "{held} held, {given_up} given up");
             let options = [0, TRACECLONE][held % 2];
             let said = victim.trace_with(options, &["try"]);
             match said[0].as_str() {
@@ -45,6 +51,7 @@ fn signals(signals: &[i32]) {
                 other => panic!("{other}"),
             }
         }
+        is_over.store(true, Ordering::SeqCst);
         let sent = storm.join().unwrap();
         victim.signal(libc::SIGCONT);
         victim.is_well();
@@ -52,7 +59,6 @@ fn signals(signals: &[i32]) {
         for child in victim.children() {
             victim.reap(child, victim.pid);
         }
-        assert!(held > 3 && sent > 100);
         if signals_are_counted(&victim) {
             assert!(victim.get(SIGNALS) > sent / 50, "{} of {sent}", victim.get(SIGNALS));
         }

@@ -51,7 +51,11 @@ fn no_page_with_other_bytes_is_unchanged_while_the_kernel_compacts_memory() {
     let compact = || std::fs::write("/proc/sys/vm/compact_memory", "1").is_ok();
     std::thread::scope(|scope| {
         let end = End(&done);
-        scope.spawn(|| while !done.load(Ordering::Relaxed) && compact() {});
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) && compact() {
+                std::thread::yield_now();
+            }
+        });
         let mut task = Task::start(96, "small");
         let mut old = task.fork();
         let mut sum = Tally::default();
@@ -194,11 +198,11 @@ impl Task {
     }
 
     /// The memory that the process writes to.
-    fn region(&mut self) -> Vec<Range<u64>> {
+    fn region(&mut self) -> [Range<u64>; 1] {
         let words = self.say("region");
         let (start, length) = words.split_once(' ').unwrap();
         let start: u64 = start.parse().unwrap();
-        vec![start..start + length.parse::<u64>().unwrap()]
+        [start..start + length.parse::<u64>().unwrap()]
     }
 
     /// The addresses of pages that a command has written to.

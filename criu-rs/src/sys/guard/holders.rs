@@ -78,7 +78,7 @@ fn run(ears: Ears, owner: Owner, file: i32, bytes: usize) {
     act(words, owner);
 }
 
-/// What a guard has heard.
+/// The news that a guard has heard.
 enum Heard {
     Nothing,
     Done,
@@ -167,7 +167,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// The stack of the guard, which is all its memory.
 const STACK: usize = 256 << 10;
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use std::io::{BufRead, BufReader};
     use std::process::{Child, Command, Stdio};

@@ -36,7 +36,7 @@ pub(crate) struct Bond {
 /// The end of a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Nothing is left of the holder.
+    /// The holder is gone: its task has reaped it.
     Reaped,
     /// The task has ended, and another process has become the parent of the remains.
     Adopted(i32),
@@ -108,8 +108,8 @@ impl AsFd for Bond {
     }
 }
 
-/// Has the task of a killed holder reap it. Uses no heap. A try that has begun is ended, even if the
-/// time comes.
+/// Has the task of a killed holder reap it. Uses no heap. A try that has begun is brought to its
+/// end, even if the time comes.
 pub(in crate::sys) fn reap(held: &Held, until: Instant) -> Result<End, Kept> {
     reap_by(held, until, |thread, inner, until| {
         inject::reap(thread, inner, until).map_err(|error| error.0)
@@ -192,7 +192,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use std::sync::mpsc;
 

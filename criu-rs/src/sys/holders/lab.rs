@@ -7,7 +7,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use super::Owner;
+use super::{Look, Owner};
 use crate::sys::proc::{Doing, Stat, each_child, each_thread, tracer};
 
 /// A program that ends with the test.
@@ -81,5 +81,7 @@ pub(crate) fn hold(task: i32, owner: Owner) -> i32 {
     let owner = inject::Owner { pid: owner.pid, start: owner.start };
     let held = inject::fork_held(task, owner);
     ptrace::detach(tid, None).unwrap();
-    held.unwrap().pid
+    let holder = held.unwrap().pid;
+    assert!(matches!(Look::settled(holder), Some(Look::Parked(_))));
+    holder
 }

@@ -28,7 +28,7 @@ pub(crate) use left::left;
 /// The process that reads a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Its number in its own pid namespace.
+    /// The number of the process in its own pid namespace.
     pub(crate) pid: i32,
     /// The time of its start, in the kernel's ticks since boot.
     pub(crate) start: u64,
@@ -104,7 +104,8 @@ const _: () = assert!(MAGIC == criu_plugin::inject::MAGIC as u64);
 /// All signals, without the two that nobody can hold back.
 const ALL_SIGNALS: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
 
-#[cfg(all(test, feature = "instant", target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(all(feature = "instant", target_arch = "x86_64"))]
 pub(crate) mod lab;
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ pub(super) struct Threads {
     length: usize,
 }
 
-/// What a stop does to the system call of a thread.
+/// The effect of a stop on the system call of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// The kernel goes on with the call.
     Restarts,
-    /// It is not known, or the thread runs.
+    /// The effect is not known, or the thread runs.
     Unknown,
     /// The call ends with EINTR, which the program may not expect.
     Ends,

@@ -243,7 +243,10 @@ mod tests {
             can_be_followed(word, NO_CRIU);
         }
         for word in [Word::Dump, Word::PreDump, Word::Checkpoint] {
-            assert_eq!(can_be_followed(word, instant::about_holder(criu_rs::Reader::Unseen)), 1);
+            assert_eq!(
+                can_be_followed(word, instant::about_holder(criu_rs::OwnerState::Unseen)),
+                1
+            );
         }
         for error in instant::samples() {
             can_be_followed(Word::Dump, instant::of(&error).unwrap());

@@ -73,7 +73,7 @@ impl Pagemap {
             size: size_of::<Scan>() as u64,
             start: range.start,
             end: range.end,
-            regions: regions.as_mut_ptr().addr() as u64,
+            regions: regions.as_mut_ptr().expose_provenance() as u64,
             room: regions.len() as u64,
             category_inverted: ZERO | FILE | guard,
             category_mask: ZERO | FILE | guard,

@@ -198,7 +198,11 @@ impl Drop for Server {
 type Requests = Vec<(Instant, Duration)>;
 
 /// A client that asks without a pause: the start of each request, and the time that it took.
-fn load(port: u16, seed: u64, over: Arc<AtomicBool>) -> Result<JoinHandle<Result<Requests, String>>> {
+fn load(
+    port: u16,
+    seed: u64,
+    over: Arc<AtomicBool>,
+) -> Result<JoinHandle<Result<Requests, String>>> {
     let mut client = Client::connect(port)?;
     let mut random = Random(seed);
     let value = "x".repeat(1000);

@@ -10,6 +10,24 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use criu_rs::{CpuCap, External, LogLevel};
 
+/// The most sessions, restores or rounds; `None` is no limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtMost(pub(crate) Option<NonZeroU64>);
+
+impl FromStr for AtMost {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "unlimited" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(number) => Ok(Self(Some(number))),
+                Err(_) => Err("expected a number above 0, or unlimited"),
+            },
+        }
+    }
+}
+
 /// Parses a resource outside the tree, which need not be UTF-8.
 pub(crate) fn external() -> impl TypedValueParser<Value = External> {
     OsStringValueParser::new().try_map(|text| External::from_bytes(text.as_bytes()))

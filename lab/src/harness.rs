@@ -34,7 +34,7 @@ pub fn own_word<L>(
             let (name, test) = test.expect("a test of this name");
             let criu = Path::new(&words[2]);
             // Sandboxes number their processes alike. TARGET/criu/SUITE/usr/sbin/criu
-            let suite = criu.iter().nth_back(3).unwrap_or_default().display();
+            let suite = criu.iter().nth_back(3).unwrap_or_default().to_string_lossy();
             let alone = Alone::begin(format!("{name}-{suite}"));
             let lab = lab(criu, alone.dir.clone());
             alone.run(|| test(&lab));

@@ -195,10 +195,14 @@ impl Drop for Server {
 }
 
 /// Starts of requests, and the time that each took.
-type Asked = Vec<(Instant, Duration)>;
+type Requests = Vec<(Instant, Duration)>;
 
 /// A client that asks without a pause: the start of each request, and the time that it took.
-fn load(port: u16, seed: u64, over: Arc<AtomicBool>) -> Result<JoinHandle<Result<Asked, String>>> {
+fn load(
+    port: u16,
+    seed: u64,
+    over: Arc<AtomicBool>,
+) -> Result<JoinHandle<Result<Requests, String>>> {
     let mut client = Client::connect(port)?;
     let mut random = Random(seed);
     let value = "x".repeat(1000);

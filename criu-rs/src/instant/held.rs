@@ -63,9 +63,15 @@ impl Holders {
             let why = "criu may have saved the holders of the round before as tasks";
             return Err(InstantError::Journal(why.into()));
         }
-        let records = journal.records().filter(|record| record.state() == Some(State::Held));
-        for record in records {
-            self.tasks.push(Held::open(&record)?);
+        for record in journal.records() {
+            if record.state() == Some(State::Held) {
+                self.tasks.push(Held::open(&record)?);
+            } else if record.get(Field::Hidden) > 0 || record.get(Field::HiddenWhole) > 0 {
+                let task = record.get(Field::Task);
+                let why =
+                    format!("memory of process {task} was hidden from criu, without a holder");
+                return Err(InstantError::Journal(why));
+            }
         }
         self.tasks.iter_mut().try_for_each(|held| held.count(set))
     }

@@ -106,24 +106,6 @@ impl FromStr for Size {
     }
 }
 
-/// A number of sessions, restores or rounds; `None` is no limit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AtMost(pub(crate) Option<NonZeroU64>);
-
-impl FromStr for AtMost {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "unlimited" => Ok(Self(None)),
-            number => match number.parse() {
-                Ok(number) => Ok(Self(Some(number))),
-                Err(_) => Err("expected a number above 0, or unlimited"),
-            },
-        }
-    }
-}
-
 /// Parses a number of bytes of memory, with or without `K`, `M`, `G` or `T`.
 pub(crate) fn memory(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);

@@ -110,9 +110,9 @@ impl Watch {
         let wanted = [pages * generations, 2, 2, 2];
         let after = || [self.written(), self.churned().0, self.zoo_rounds(), self.beats()];
         let done = || {
-            let parts = before.iter().zip(wanted).zip(after());
+            let mut parts = before.iter().zip(wanted).zip(after());
             // What has never happened does not have to go on.
-            parts.map(|((before, wanted), now)| *before == 0 || now >= before + wanted).all(|is| is)
+            parts.all(|((before, wanted), now)| *before == 0 || now >= before + wanted)
         };
         let goes_on = within(time, || self.wrong().is_some() || done());
         match self.wrong() {

@@ -202,7 +202,8 @@ impl Task {
         let words = self.say("region");
         let (start, length) = words.split_once(' ').unwrap();
         let start: u64 = start.parse().unwrap();
-        [start..start + length.parse::<u64>().unwrap()]
+        let region = start..start + length.parse::<u64>().unwrap();
+        [region]
     }
 
     /// The addresses of pages that a command has written to.

@@ -476,7 +476,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| fault | done | failed cleanly | fault too late | lost to kill -9 of criu |"
+            "| fault | done | failed cleanly | too late | lost to kill -9 of criu | lost to memory |"
         )?;
         writeln!(f, "| --- | --: | --: | --: | --: | --: |")?;
         for (fault, row) in &self.rows {

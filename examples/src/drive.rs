@@ -39,6 +39,11 @@ impl Drive {
         &self.cancel
     }
 
+    /// Tells if a signal that asks to stop has come.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.received.get().is_some()
+    }
+
     /// Runs a session to its end. `log` is the path of CRIU's log.
     pub(crate) fn run<T>(
         &self,

@@ -12,7 +12,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 use crate::journal::{Field, Journal, State};
-use crate::proc;
+use crate::proc::{self, Text};
 
 /// Tells whether the journal names holders that are kept.
 pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {
@@ -27,15 +27,7 @@ pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {
 pub(crate) fn hide(journal: &Journal<'_>, fd: c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open, and is not closed here.
     let mut list = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-    let mut is_there = false;
-    each(&mut list, |pid| {
-        is_there |= is_kept(journal, pid);
-        Ok(())
-    })?;
-    list.rewind()?;
-    if !is_there {
-        return Ok(());
-    }
+    // The list is read once: while tasks come and go, the kernel may leave out one the first time.
     let mut others = memory()?;
     each(&mut list, |pid| match is_kept(journal, pid) {
         true => Ok(()),
@@ -47,6 +39,27 @@ pub(crate) fn hide(journal: &Journal<'_>, fd: c_int) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Tells whether a task has a child that has ended and is not reaped.
+///
+/// # Errors
+/// The task is gone, or a list cannot be read.
+pub(crate) fn have_ended(task: i32) -> io::Result<bool> {
+    let threads = std::fs::read_dir(Text::of(format_args!("/proc/{task}/task"))?.as_str())?;
+    for thread in threads {
+        let mut list = File::open(thread?.path().join("children"))?;
+        let mut have = false;
+        each(&mut list, |pid| {
+            // A child that is gone has been reaped.
+            have |= i32::try_from(pid).is_ok_and(|pid| proc::has_ended(pid).unwrap_or(false));
+            Ok(())
+        })?;
+        if have {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Tells whether a process is a holder that is kept. Its start time tells it from a process that
@@ -135,14 +148,35 @@ mod tests {
         assert_eq!(text(&file), format!("1 {parent} 77 "));
         let file = list(&format!("1 {parent}"));
         hide(&journal, file.as_raw_fd()).unwrap();
-        assert_eq!(text(&file), format!("1 {parent}"), "a list without a holder stays");
+        assert_eq!(text(&file), format!("1 {parent} "), "a list without a holder");
         for record in journal.records() {
             record.pass(State::Held);
         }
         assert!(!are_kept(&journal));
         let file = list(&format!("{own}"));
         hide(&journal, file.as_raw_fd()).unwrap();
-        assert_eq!(text(&file), format!("{own}"));
+        assert_eq!(text(&file), format!("{own} "));
+    }
+
+    #[test]
+    fn a_child_that_has_ended_is_seen_until_it_is_reaped() {
+        // In a thread of its own, whose children these are.
+        let look = || {
+            let own = i32::try_from(std::process::id()).unwrap();
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            let number = i32::try_from(child.id()).unwrap();
+            assert!(!proc::has_ended(number).unwrap());
+            child.kill().unwrap();
+            let has_ended = || proc::has_ended(number).unwrap();
+            let soon = std::time::Instant::now() + std::time::Duration::from_secs(15);
+            while !has_ended() && std::time::Instant::now() < soon {
+                std::thread::yield_now();
+            }
+            assert!(has_ended() && have_ended(own).unwrap());
+            child.wait().unwrap();
+            assert!(proc::has_ended(number).is_err());
+        };
+        std::thread::spawn(look).join().unwrap();
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub enum Head {
     Owner = 7,
     /// Start time of that process, in clock ticks: field 22 of `/proc/PID/stat`.
     OwnerStart = 8,
+    /// Number of lists of children that the plugin has read for CRIU, without kept holders.
+    Lists = 9,
 }
 
 /// Words of a record, by name.
@@ -148,6 +150,9 @@ pub enum Reason {
     Filter = 11,
     /// The task could not be restored. The dump has to fail, and the task goes on by itself.
     Lost = 12,
+    /// The task has a child that has ended, in a pid namespace of their own. CRIU takes a number
+    /// that it does not know among the task's children for that child's.
+    Ended = 13,
 }
 
 /// A mapped journal.

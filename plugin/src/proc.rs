@@ -58,12 +58,25 @@ pub(crate) fn open(pid: i32, name: &str) -> io::Result<File> {
 /// # Errors
 /// The process is gone, or `/proc/PID/stat` cannot be understood.
 pub(crate) fn started(pid: i32) -> io::Result<u64> {
+    field(pid, START_FIELD, number)
+}
+
+/// Tells whether a process has ended, and is not reaped.
+///
+/// # Errors
+/// The process is gone, or `/proc/PID/stat` cannot be understood.
+pub(crate) fn has_ended(pid: i32) -> io::Result<bool> {
+    field(pid, STATE_FIELD, |state| Some(matches!(state, b"Z" | b"X")))
+}
+
+/// Reads a field of `/proc/PID/stat` after the name.
+fn field<T>(pid: i32, at: usize, parse: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
     let mut lines = Lines::new(open(pid, "stat")?);
     let line = lines.next()?.ok_or(io::ErrorKind::InvalidData)?.bytes();
-    // The name stands in parentheses, and may hold some itself. The state comes next, as field 3.
+    // The name stands in parentheses, and may hold some itself. The state comes next.
     let after = line.iter().rposition(|byte| *byte == b')').ok_or(io::ErrorKind::InvalidData)?;
     let mut fields = words(line.get(after.saturating_add(1)..).unwrap_or_default());
-    fields.nth(START_FIELD - 3).and_then(number).ok_or(io::ErrorKind::InvalidData.into())
+    fields.nth(at - STATE_FIELD).and_then(parse).ok_or(io::ErrorKind::InvalidData.into())
 }
 
 /// Reads how much private memory of a process is in RAM, in bytes.
@@ -128,6 +141,9 @@ pub(crate) fn range(word: &[u8]) -> Option<Range<u64>> {
 
 /// Bytes of a page. The plugin works on x86-64 alone.
 pub(crate) const PAGE: u64 = 4096;
+
+/// Number of the field of `/proc/PID/stat` with the state.
+const STATE_FIELD: usize = 3;
 
 /// The field of `/proc/PID/stat` with the start time, counted from 1.
 const START_FIELD: usize = 22;

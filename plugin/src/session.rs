@@ -65,7 +65,9 @@ impl Session {
     /// The errors of [`children::hide`].
     pub(crate) fn children(&self, fd: i32) -> io::Result<()> {
         let journal = Journal::new(self.mapped.words()).ok_or(io::ErrorKind::InvalidData)?;
-        children::hide(&journal, fd)
+        children::hide(&journal, fd)?;
+        journal.set(Head::Lists, journal.head(Head::Lists) + 1);
+        Ok(())
     }
 
     /// Makes a holder of a stopped task, if the journal wants one. Returns false if the task is not
@@ -126,6 +128,7 @@ fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)>
 
 /// Forks a task that is wanted, and notes its holder.
 fn hold(journal: &Journal<'_>, record: &Record<'_>, pid: i32) -> Result<(), GiveUp> {
+    let id = u64::from(pid.unsigned_abs());
     let stop = |error: io::Error| GiveUp { reason: Reason::Stop, errno: errno(&error) };
     let start = proc::started(pid).map_err(stop)?;
     let status = Status::of(pid).map_err(stop)?;
@@ -147,8 +150,13 @@ fn hold(journal: &Journal<'_>, record: &Record<'_>, pid: i32) -> Result<(), Give
     if status.tracer != task::own_thread() {
         return Err(GiveUp { reason: Reason::Stop, errno: libc::EPERM });
     }
+    // The holder would be one more number among the children of the task.
+    if status.inner != id && children::have_ended(pid).map_err(stop)? {
+        return Err(GiveUp { reason: Reason::Ended, errno: 0 });
+    }
     record.set(Field::Stack, task::stack_pointer(pid).map_err(stop)?);
-    record.set(Field::Rseq, task::rseq(pid).map_err(stop)?);
+    // A kernel without such areas does not know the question.
+    record.set(Field::Rseq, task::rseq(pid).unwrap_or(0));
     record.pass(State::Forking);
     let owner = i32::try_from(journal.head(Head::Owner)).unwrap_or(0);
     let owner = Owner { pid: owner, start: journal.head(Head::OwnerStart) };

@@ -47,6 +47,10 @@ pub enum InstantError {
     /// The plugin has damaged the journal. No checkpoint is left; the tasks run on.
     #[error("the plugin's journal is damaged: {0}")]
     Journal(String),
+    /// The plugin has hidden memory of a task that has no holder. No checkpoint is left; the tasks
+    /// run on.
+    #[error("memory of process {0} was hidden from criu, and the process has no holder")]
+    Hidden(u64),
     /// The capture was cancelled while the memory was read. No checkpoint is left; the tasks run
     /// on.
     #[error("the capture was cancelled while the memory was read")]

@@ -15,7 +15,7 @@ use crate::value::Pid;
 /// happened to a task.
 pub(super) fn check(tasks: &mut [Planned]) -> bool {
     let mut is_room = check_cgroups(tasks, &Hierarchies::of_machine());
-    let needed = worst(tasks.iter().map(held_bytes));
+    let needed = worst(tasks.iter().map(held_bytes)).saturating_add(pool(tasks));
     if let Some(free) = free_of_machine().filter(|free| *free < needed) {
         let why = WhyNot::Memory { needed, free, cgroup: None };
         is_room &= !take(tasks, |_| true, &why);
@@ -61,6 +61,13 @@ fn held_bytes(task: &Planned) -> u64 {
     if task.is_held() { task.bytes } else { 0 }
 }
 
+/// The bytes of the pool for what CRIU reads itself.
+pub(super) fn pool(tasks: &[Planned]) -> u64 {
+    let bytes = tasks.iter().map(|task| if task.is_held() { task.shared } else { task.all() });
+    let most = free_of_machine().map_or(u64::MAX, |free| free / 4);
+    bytes.fold(SPARE, u64::saturating_add).min(most)
+}
+
 /// The bytes that holders may take: the memory once more, and the page tables.
 fn worst(bytes: impl Iterator<Item = u64>) -> u64 {
     let bytes = bytes.fold(0, u64::saturating_add);
@@ -98,12 +105,15 @@ impl Free {
 /// be dropped. `None` without a limit.
 fn free_memory(cgroup: &Path) -> Option<u64> {
     let (limit, used, inactive) = MEMORY.iter().find_map(|[limit, used, inactive]| {
-        let limit = number(cgroup, limit)?;
-        Some((limit, number(cgroup, used)?, *inactive))
+        let used = number(cgroup, used)?;
+        // Version 2 writes "no limit" as `max`.
+        Some((number(cgroup, limit).unwrap_or(NO_LIMIT), used, *inactive))
     })?;
     let stat = fs::read_to_string(cgroup.join("memory.stat")).unwrap_or_default();
     let row = stat.lines().find_map(|line| line.strip_prefix(inactive)?.strip_prefix(' '));
     let cached = row.and_then(|text| text.parse().ok()).unwrap_or(0);
+    // Above `memory.high` the tasks are slowed down.
+    let limit = number(cgroup, "memory.high").map_or(limit, |high| high.min(limit));
     // Version 1 writes "no limit" as a number close to 2^63.
     (limit < NO_LIMIT).then(|| limit.saturating_sub(used).saturating_add(cached))
 }
@@ -150,9 +160,11 @@ impl Hierarchies {
         let mut found = Vec::new();
         for (controllers, path) in rows {
             let is_it = |hierarchy: &&Hierarchy| hierarchy.controllers == controllers.as_bytes();
-            let Some(hierarchy) = self.0.iter().find(is_it) else { continue };
-            let Ok(below) = path.strip_prefix(&hierarchy.root) else { continue };
-            found.extend(below.ancestors().map(|below| hierarchy.point.join(below)));
+            // A hierarchy may be mounted several times, at some places without this cgroup.
+            let mut mounts = self.0.iter().filter(is_it);
+            let place = mounts.find_map(|it| Some((&it.point, path.strip_prefix(&it.root).ok()?)));
+            let Some((point, below)) = place else { continue };
+            found.extend(below.ancestors().map(|below| point.join(below)));
         }
         found
     }
@@ -173,6 +185,9 @@ impl Hierarchy {
         Some(Self { controllers, point: mount.point, root: mount.root })
     }
 }
+
+/// Memory for the pages that CRIU reads of each task, and for tasks that are not known, in bytes.
+const SPARE: u64 = 16 << 20;
 
 /// Pages that a page of a page table describes.
 const TABLES: u64 = 512;

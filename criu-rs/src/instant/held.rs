@@ -11,6 +11,7 @@ use super::guard::Guard;
 use super::holder::Holder;
 use super::shared::{self, Shared};
 use super::teardown;
+use crate::error::Result;
 use crate::pages::held::{Mapping, mappings};
 use crate::undo::Unreaped;
 use crate::value::Pid;
@@ -21,7 +22,7 @@ use crate::value::Pid;
 pub(super) struct Holders {
     tasks: Vec<Held>,
     /// Stays until the holders have ended.
-    _guard: Guard,
+    guard: Guard,
     shared: Arc<Shared>,
     /// Tells that no holder but the known ones is to end.
     is_settled: bool,
@@ -43,9 +44,18 @@ pub(super) struct Held {
 }
 
 impl Holders {
-    /// The holders of a dump, none of which has been opened.
+    /// The holders of a dump, none of which has been opened. Until [`open`](Self::open), those that
+    /// the journal names end with the value.
     pub(super) fn new(shared: Arc<Shared>, guard: Guard) -> Self {
-        Self { tasks: Vec::new(), _guard: guard, shared, is_settled: false }
+        Self { tasks: Vec::new(), guard, shared, is_settled: false }
+    }
+
+    /// Names the criu that makes the holders to the guard: see [`Guard::wait_for`].
+    ///
+    /// # Errors
+    /// The guard is gone.
+    pub(super) fn wait_for(&self, criu: Option<Pid>) -> Result<()> {
+        self.guard.wait_for(criu)
     }
 
     /// Keeps the holders beyond their round. Later holders of the same tasks do not end with them.
@@ -68,9 +78,7 @@ impl Holders {
                 self.tasks.push(Held::open(&record)?);
             } else if record.get(Field::Hidden) > 0 || record.get(Field::HiddenWhole) > 0 {
                 let task = record.get(Field::Task);
-                let why =
-                    format!("memory of process {task} was hidden from criu, without a holder");
-                return Err(InstantError::Journal(why));
+                return Err(InstantError::Hidden(task));
             }
         }
         self.tasks.iter_mut().try_for_each(|held| held.count(set))

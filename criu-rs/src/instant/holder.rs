@@ -140,8 +140,10 @@ impl Holder {
             found(region.start..region.end);
         }
         let end = scanned.end.clamp(known, range.end);
-        // Without regions, and without an end that the kernel tells, nothing is left.
-        Ok(if end > range.start { end } else { range.end })
+        if end <= range.start {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel has not looked"));
+        }
+        Ok(end)
     }
 }
 

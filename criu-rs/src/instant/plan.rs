@@ -65,11 +65,7 @@ impl Plan {
 
     /// Returns the size of a pool for the pages that CRIU reads itself, in bytes.
     pub(super) fn pool(&self) -> usize {
-        let tasks = self.tasks.iter();
-        let bytes = tasks.map(|task| if task.is_held() { task.shared } else { task.all() });
-        let bytes = bytes.fold(SPARE, u64::saturating_add);
-        let most = headroom::free_of_machine().map_or(u64::MAX, |free| free / 4);
-        usize::try_from(bytes.min(most)).unwrap_or(usize::MAX)
+        usize::try_from(headroom::pool(&self.tasks)).unwrap_or(usize::MAX)
     }
 }
 
@@ -87,7 +83,7 @@ impl Planned {
         Some(Self { pid, start, inner, bytes, shared, verdict })
     }
 
-    fn all(&self) -> u64 {
+    pub(super) fn all(&self) -> u64 {
         self.bytes.saturating_add(self.shared)
     }
 
@@ -121,9 +117,6 @@ fn mappings(pid: Pid) -> u64 {
     }
     count
 }
-
-/// Memory for the pages that CRIU reads of each task, and for tasks that are not known, in bytes.
-const SPARE: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -36,7 +36,8 @@ impl Dump<'_> {
     /// [`instant`](crate::instant).
     ///
     /// If the dump ends the tasks ([`AfterDump::Kill`](crate::AfterDump::Kill)), it runs as
-    /// [`capture`](Self::capture) does.
+    /// [`capture`](Self::capture) does. A [`deadline`](Self::deadline) bounds the dump, and not the
+    /// reading after it: cancel that by [`cancel`](Self::cancel).
     ///
     /// # Errors
     /// See [`Error`](crate::Error). [`Error::NotOverSocket`](crate::Error::NotOverSocket) if criu
@@ -187,9 +188,11 @@ impl<'a> Ready<'a> {
         delta: Option<Box<dyn Delta>>,
         agreed: Option<Agreed>,
     ) -> Result<InstantCapture> {
-        let (result, images) = self.dump(hooks);
-        let Self { dump, plan, library, shared, guard, tape, held, others_read, verify, .. } = self;
+        let Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify } =
+            self;
+        // However this function ends, the holders end: also if a hook panics.
         let mut holders = Holders::new(Arc::clone(&shared), guard);
+        let (result, images) = save(&dump, &criu, &tape, &holders, hooks);
         drop(library);
         let dumped = match result {
             Ok(dumped) => dumped,
@@ -212,22 +215,28 @@ impl<'a> Ready<'a> {
         let job = Job { holders, recording, sink, images, cancel, verify, delta, agreed };
         Ok(InstantCapture { dumped, tasks, reading: job.start()? })
     }
+}
 
-    /// Runs the dump. The guard of the images is returned, because images without pages are not a
-    /// checkpoint, and must not replace one.
-    fn dump(&self, hooks: &mut dyn Hooks) -> (Result<Dumped>, Option<ImagesDir>) {
-        let dump = self.dump.clone().page_server_socket(&self.tape);
-        let (keep, kept) = mpsc::channel();
-        let session = dump.begin_and(&self.criu, true, move |watched| {
-            // The receiver lives on in this function.
-            let _ = keep.send(watched.keep_tasks());
-        });
-        let result = session.and_then(|session| {
-            self.guard.wait_for(session.pid())?;
-            session.finish(hooks)
-        });
-        (result, kept.try_recv().ok().flatten())
-    }
+/// Runs the dump. The guard of the images is returned, because images without pages are not a
+/// checkpoint, and must not replace one.
+fn save(
+    dump: &Dump<'_>,
+    criu: &Criu,
+    tape: &Tape,
+    holders: &Holders,
+    hooks: &mut dyn Hooks,
+) -> (Result<Dumped>, Option<ImagesDir>) {
+    let dump = dump.clone().page_server_socket(tape);
+    let (keep, kept) = mpsc::channel();
+    let session = dump.begin_and(criu, true, move |watched| {
+        // The receiver lives on in this function.
+        let _ = keep.send(watched.keep_tasks());
+    });
+    let result = session.and_then(|session| {
+        holders.wait_for(session.pid())?;
+        session.finish(hooks)
+    });
+    (result, kept.try_recv().ok().flatten())
 }
 
 /// Refuses options with which the memory is not read in the freeze, or not kept as pages.

@@ -88,7 +88,9 @@ pub(super) fn idle(journal: &Journal<'_>) -> Option<WhyNot> {
 /// Tells whether CRIU may have seen holders that are kept of an earlier round.
 pub(super) fn is_unhidden(journal: &Journal<'_>) -> bool {
     let mut records = journal.records();
-    records.any(|record| record.state() == Some(State::Kept)) && idle(journal).is_some()
+    let are_kept = records.any(|record| record.state() == Some(State::Kept));
+    // A criu may call the kernel in a way that the plugin does not know.
+    are_kept && (idle(journal).is_some() || journal.head(Head::Lists) == 0)
 }
 
 /// Returns the reason why the plugin has made no holder for a task.
@@ -124,6 +126,7 @@ const REASONS: &[(Reason, &str)] = &[
     (Reason::ShadowStack, "the kernel protects it by a shadow stack"),
     (Reason::Full, "too many processes have begun meanwhile"),
     (Reason::Lost, "it could not be brought back"),
+    (Reason::Ended, "criu would take the number of its fork for that of its child that has ended"),
     (Reason::Filter, "its seccomp filter refuses calls that bring it back if criu is killed"),
 ];
 

@@ -93,7 +93,11 @@ impl<'a> Pod<'a> {
         hooks: &mut dyn PodHooks,
     ) -> Result<PodInstant, PodError> {
         let make = |containers: Vec<Container<'a>>| make(containers, criu, options);
-        let (containers, frozen) = self.run(criu, hooks, make)?;
+        // All images are kept or none, so the others are not complete.
+        let (containers, frozen) = self.run(criu, hooks, make).map_err(|error| match error {
+            PodError::Torn { name, source, .. } => PodError::Container { name, source },
+            other => other,
+        })?;
         Ok(PodInstant { containers, frozen })
     }
 }

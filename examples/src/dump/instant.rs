@@ -71,6 +71,10 @@ impl Program {
         let marked = if self.memory.has_server() { 0 } else { marks::mark(images, output) };
         let (pid, stats) = (self.saved.tree, dumped.stats.as_ref().ok());
         let (end, runs_on) = end_of(after);
+        // The base of a round may have ended meanwhile.
+        if facts.get("parent").is_some() && images.join("parent").symlink_metadata().is_err() {
+            facts["parent"] = Value::Null;
+        }
         facts["pid"] = json!(pid.as_raw());
         facts["images"] = json!(images.to_string_lossy());
         facts["tasks"] = json!(end);

@@ -33,6 +33,11 @@ impl Program {
             let why = "--rounds needs --leave-running, or --leave-stopped for the last of them";
             return Err(Fault::usage(why));
         }
+        if after == AfterDump::LeaveStopped && rounds.are_unlimited() {
+            let why = "--leave-stopped stops the tasks after the last round, and --rounds unlimited \
+                       has no last one";
+            return Err(Fault::usage(why));
+        }
         let images = self.images.path();
         let drive = Drive::new()?;
         let mut config = Config::default();
@@ -65,7 +70,13 @@ impl Program {
             }
             let base = series.base();
             let next = Box::new(|directory| series.next(directory, &mut ()));
-            let begun = run(round, AfterDump::LeaveRunning, base, next)?;
+            let begun = match run(round, AfterDump::LeaveRunning, base, next) {
+                // The rounds before this one are whole.
+                Err(_) if rounds.are_unlimited() && drive.is_stopped() => {
+                    return Ok(Exit::Done.into());
+                }
+                begun => begun?,
+            };
             if let Some(received) = drive.pause(rounds.every.saturating_sub(begun.elapsed())) {
                 return match rounds.are_unlimited() {
                     true => Ok(Exit::Done.into()),

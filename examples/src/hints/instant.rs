@@ -4,6 +4,7 @@ use std::error::Error;
 
 use criu_rs::OwnerState;
 use criu_rs::instant::InstantError;
+use criu_rs::pages::PagesError;
 
 /// Returns what to do about an error of an instant dump.
 pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
@@ -13,7 +14,8 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
              /usr/lib/criu-rs, or name it with --instant-plugin",
         ),
         InstantError::Plugin { .. } => Some("name another file with --instant-plugin"),
-        InstantError::Lost { .. } => Some(
+        InstantError::Pages(PagesError::Changed { .. } | PagesError::Holder { .. })
+        | InstantError::Lost { .. } => Some(
             "free memory, because the kernel ends forks first when memory runs out; or dump without \
              --instant",
         ),

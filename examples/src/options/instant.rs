@@ -98,7 +98,7 @@ pub(crate) struct InstantOnly {
     #[arg(long, requires = "instant")]
     accept_low_memory: bool,
     /// Compare every page in the images with the fork once more
-    #[arg(long, requires = "instant")]
+    #[arg(long, requires = "instant", conflicts_with = "page_server")]
     verify: bool,
 }
 

@@ -39,8 +39,13 @@ pub(super) fn verdicts<const N: usize>(
     let mut index = 0;
     while let Some(count) = thread.filter(index, &mut code)? {
         let code = code.get(..count).unwrap_or_default();
+        let is_about_place = code.iter().any(is_place);
         for (verdict, call) in verdicts.iter_mut().zip(calls) {
-            let found = run(code, &call.data(registers.rip)).map_or(Verdict::Other, Verdict::of);
+            let found = match is_about_place {
+                // The calls are to be made from a place that is not known yet.
+                true => Verdict::Other,
+                false => run(code, &call.data(registers.rip)).map_or(Verdict::Other, Verdict::of),
+            };
             *verdict = match (*verdict, found) {
                 (Verdict::Pass, found) => found,
                 (Verdict::Die, Verdict::Pass | Verdict::Die) => Verdict::Die,
@@ -50,6 +55,12 @@ pub(super) fn verdicts<const N: usize>(
         index += 1;
     }
     Ok(verdicts)
+}
+
+/// Tells an instruction that loads a part of the address from which a call is made.
+fn is_place(instruction: &u64) -> bool {
+    const LOAD: u64 = 0x20;
+    instruction & 0xffff == LOAD && matches!(instruction >> 32, 8 | 12)
 }
 
 impl Verdict {

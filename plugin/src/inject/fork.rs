@@ -25,15 +25,19 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
     let twin = match fork(&guest, deadline) {
         Ok(twin) => twin,
         Err(why) => {
-            guest.leave(deadline).map_err(GiveUp::with(Reason::Lost))?;
+            guest.leave(Moment::now() + BACK).map_err(GiveUp::with(Reason::Lost))?;
             return Err(why);
         }
     };
     let parked = twin.park(&guest, owner, is_detached, deadline);
     if parked.is_err() {
-        twin.kill(deadline);
+        twin.kill(Moment::now() + BACK);
     }
-    guest.restore().map_err(GiveUp::with(Reason::Lost))?;
+    if let Err(errno) = guest.restore() {
+        // The journal will not name the holder, so nobody else would end it.
+        let _ = sys::kill(twin.thread.0);
+        return Err(GiveUp::with(Reason::Lost)(errno));
+    }
     match parked {
         Ok(born) => {
             let nanoseconds = Moment::now().since(start);
@@ -91,7 +95,7 @@ fn fork(guest: &Guest<'_>, deadline: Moment) -> Result<Twin, GiveUp> {
     };
     let twin = Twin { thread: Thread(pid.map_err(GiveUp::with(Reason::Park))?), inner };
     if settled.is_err() {
-        twin.kill(deadline);
+        twin.kill(Moment::now() + BACK);
     }
     settled.map(|()| twin)
 }
@@ -146,3 +150,6 @@ const FLAGS: u64 = 0x2000 | 0x400 | 0x10_0000;
 
 /// Time for a fork. A fork copies page tables: some 20 ms for each GiB.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time for the way back after a fork that has failed, also when the time for the fork is over.
+const BACK: Duration = Duration::from_secs(10);

@@ -61,10 +61,14 @@ pub(super) fn survey(pid: i32, stack_pointer: u64) -> Result<Survey, Errno> {
             let is_stack = name == b"[stack]" || guard == mapping.start;
             survey.stack = is_stack.then_some(mapping.start);
         }
-        guard = if permissions.starts_with(b"---") { mapping.end } else { 0 };
+        let is_guard = permissions.starts_with(b"---") && mapping.end - mapping.start <= GUARD;
+        guard = if is_guard { mapping.end } else { 0 };
     }
     Ok(survey)
 }
+
+/// Largest guard, in bytes. The C library has larger mappings without permissions below its heaps.
+const GUARD: u64 = 1 << 20;
 
 /// Parses a line: `start-end permissions offset major:minor inode name`.
 fn parse(line: &[u8]) -> Option<(Mapping, [u8; 4], &[u8])> {
@@ -179,6 +183,9 @@ fn recall(mapping: &Mapping) -> Option<Gadgets> {
         0 => 0,
         place => mapping.start.wrapping_add(place - 1),
     });
+    // The earlier mapping of the file may have been longer.
+    let is_inside = |place: &u64| place.saturating_add(LONGEST as u64) <= mapping.end;
+    let [syscall, pop] = [syscall, pop].map(|place| if is_inside(&place) { place } else { 0 });
     Some(Gadgets { syscall, pop })
 }
 

@@ -14,6 +14,13 @@ use crate::sys::raw;
 /// Returns the holders of an owner that a journal tells of, and those that the plugin had no time
 /// to tell of.
 pub(crate) fn left(journal: &Journal<'_>, owner: Owner) -> Vec<Bond> {
+    for record in journal.records().filter(|record| record.state() == Some(State::Forking)) {
+        // A fork may be on its way to its call.
+        let task = i32::try_from(record.get(Field::Task)).unwrap_or(0);
+        each_child(task, |child| {
+            let _ = Look::settled(child);
+        });
+    }
     let mut bonds = Vec::new();
     each_left(journal, owner, |held| {
         // SAFETY: the descriptor has just been made, and the function does not use it any more.

@@ -194,8 +194,8 @@ impl Subject {
         }
     }
 
-    /// Looks at free memory, and now and then at the holders: that takes at most a tenth of the time
-    /// of a CPU.
+    /// Looks at free memory, and now and then at the holders: that takes at most a tenth of the
+    /// time of a CPU.
     fn look(&mut self, budget: &Budget) -> Option<SeriesEnd> {
         if self.holders.is_empty() {
             return None;

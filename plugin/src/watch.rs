@@ -165,9 +165,10 @@ pub(crate) fn without(regions: &[Region], less: &[Region], into: &mut [Region]) 
     };
     for region in regions {
         let mut start = region.start;
-        while let [first, rest @ ..] = next
-            && first.start < region.end
-        {
+        while let [first, rest @ ..] = next {
+            if first.start >= region.end {
+                break;
+            }
             keep(start, first.start, region.categories)?;
             start = start.max(first.end);
             if first.end > region.end {

@@ -12,7 +12,7 @@
 //! that they do know. So a restored process finds a wrong snapshot by going on. The memory can also
 //! be judged from outside, without running it ([`judge`]).
 //!
-//! The process tells all this in a file that it has mapped, the [`Board`]. A [`Watch`] reads it.
+//! The process tells all this in a file that it has mapped, the board. A [`Watch`] reads it.
 
 mod board;
 mod churn;

@@ -313,7 +313,7 @@ const DT_JMPREL: u64 = 23;
 mod tests {
     use super::*;
 
-    /// What the slot leads to in the test.
+    /// The function that the slot leads to in the test.
     extern "C" fn other() -> libc::pid_t {
         -7
     }

@@ -33,7 +33,7 @@ impl PageRun {
 
 /// A receiver of the pages of a checkpoint.
 ///
-/// Nothing counts as received until [`finish`](Self::finish) has succeeded.
+/// The pages count as received when [`finish`](Self::finish) has succeeded.
 pub(crate) trait PageSink: Send {
     /// Begins an object, after the object before. Returns `true` if the receiver's parent set has
     /// the object.

@@ -50,7 +50,7 @@ const FAULTS: [Fault; 8] = [
     Fault::Processes,
 ];
 
-/// What a round waits for before it waits a random time.
+/// An event that a round waits for, before it waits a random time.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     /// The start of the capture.
@@ -61,14 +61,14 @@ enum Moment {
     Holder,
 }
 
-/// How a round ended.
+/// The end of a round.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum End {
     /// The capture was done, whatever the fault.
     Done,
     /// The capture failed, and left nothing.
     Failed,
-    /// It was over before the fault came.
+    /// The round was over before the fault came.
     Missed,
     /// criu was killed while the task executed CRIU's code.
     LostToKill,
@@ -77,7 +77,7 @@ enum End {
     LostToMemory,
 }
 
-/// What the rounds have shown.
+/// The results of the rounds.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: BTreeMap<Fault, BTreeMap<End, u64>>,
@@ -142,7 +142,7 @@ pub fn drive(words: &[String]) {
     }
 }
 
-/// Where it happens.
+/// The place at which it happens.
 struct Hall<'a> {
     lab: &'a Lab,
     scene: Scene,
@@ -460,7 +460,7 @@ fn within_groups<'c>(command: &'c mut Command, memory: &Path, pids: &Path) -> &'
     command
 }
 
-/// What the driver said, once it has ended.
+/// Waits for the end of the driver, and returns its output.
 fn end_of(driver: &mut Child) -> String {
     if !within(Duration::from_secs(60), || driver.try_wait().unwrap().is_some()) {
         println!("{}", threads(&descendants(Pid::from(&*driver))));

@@ -121,7 +121,7 @@ fn differences(one: &[u8], other: &[u8]) -> String {
     format!("{} and {} bytes; {}", one.len(), other.len(), places.join(", "))
 }
 
-/// Where the threads have their words of restartable sequences: the kernel writes the number of the
+/// Finds the words of restartable sequences of the threads: the kernel writes the number of the
 /// processor there.
 fn rseqs(images: &Path) -> Vec<(u32, u64)> {
     let set = ImageSet::open(images).unwrap();

@@ -102,7 +102,7 @@ impl Scene {
     /// Waits until everything was done some times more.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The first fault that was found.
     pub fn goes_on(&self) -> Result<(), String> {
         let go_on = self.watches.iter().try_for_each(|watch| watch.goes_on(2, SOON));
         go_on.map_err(|why| format!("{why}\n{}", threads(&self.pids)))?;
@@ -128,7 +128,7 @@ impl Scene {
     /// they have gone on for a while.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The first fault that was found.
     pub fn restore(&mut self, lab: &Lab, images: &Path) -> Result<(), String> {
         self.watches.iter().for_each(Watch::forget);
         let restored = self.try_restore(lab, images)?;
@@ -192,7 +192,7 @@ pub fn all_held(capture: &InstantCapture, pids: &[Pid]) -> Result<(), String> {
     })
 }
 
-/// Whether images pass all checks; otherwise the first that they do not pass.
+/// Runs all checks on images, and returns the first that they do not pass.
 pub fn is_whole(images: &Path) -> Result<(), String> {
     let set = ImageSet::open(images).map_err(|error| error.to_string())?;
     let findings = check(&set);
@@ -202,7 +202,7 @@ pub fn is_whole(images: &Path) -> Result<(), String> {
     }
 }
 
-/// What the threads of processes do, for a person.
+/// Describes for a person what the threads of processes do.
 pub fn threads(pids: &[Pid]) -> String {
     let tasks = pids.iter().filter_map(|pid| Process::new(pid.as_raw()).ok()?.tasks().ok());
     let tell = |task: procfs::process::Task| {

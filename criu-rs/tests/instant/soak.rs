@@ -17,7 +17,7 @@ fn soak(lab: &Lab) {
     println!("{table}");
 }
 
-/// What a soak has done.
+/// The counts of a soak.
 #[derive(Debug, Default)]
 pub struct Table {
     processes: u64,
@@ -55,7 +55,7 @@ pub fn run(lab: &Lab, dumps: u64, seed: u64) -> Result<Table, String> {
 }
 
 impl Table {
-    /// One process: some dumps of it, then a restore of each.
+    /// Dumps one process some times, and then restores each dump.
     fn round(&mut self, lab: &Lab, shape: Shape, seed: u64, most: u64) -> Result<(), String> {
         let mut scene = lab.start(shape);
         self.processes += 1;

@@ -35,14 +35,14 @@ const FAULTS: &[&str] = &[
     "hostile",
 ];
 
-/// How a round ended.
+/// The end of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// The operation was done, whatever the fault.
     Done,
     /// It failed, and everything is as it was.
     Failed,
-    /// It was over before the fault came.
+    /// The round was over before the fault came.
     Missed,
     /// criu was killed in the tasks' way, and took one along.
     LostToKill,

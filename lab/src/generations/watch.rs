@@ -103,7 +103,7 @@ impl Watch {
     /// times, a mapping made and unmapped, the zoo checked.
     ///
     /// # Errors
-    /// What is wrong, or what does not go on in `time`.
+    /// The first fault, or the first part that does not go on in `time`.
     pub fn goes_on(&self, generations: u64, time: Duration) -> Result<(), String> {
         let pages: u64 = self.regions().iter().map(|region| region.pages).sum();
         let before = [self.written(), self.churned().0, self.zoo_rounds(), self.beats()];

@@ -179,7 +179,7 @@ impl Ledger {
         look(&Journal::new(&words).unwrap())
     }
 
-    /// What the plugin says of itself, and the number of an error.
+    /// Returns the state of the plugin and the number of its error.
     pub fn plugin(&self) -> (u64, u64) {
         self.read(|journal| (journal.head(Head::Plugin), journal.head(Head::Errno)))
     }

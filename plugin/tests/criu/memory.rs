@@ -22,7 +22,7 @@ pub struct Part {
     pub pages: u64,
 }
 
-/// What memory a part is.
+/// The kind of memory of a part.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// Private pages of 4 KiB.

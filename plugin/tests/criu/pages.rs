@@ -1,4 +1,4 @@
-//! Where the pages of a payload are after a dump: in the images, or in the holder.
+//! A search for the pages of a payload after a dump: in the images, and in the holder.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

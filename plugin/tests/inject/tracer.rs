@@ -124,7 +124,8 @@ fn stop(pid: i32, options: usize) -> BTreeSet<i32> {
     }
 }
 
-/// What a stopped thread has: registers, mask, vectors, and the memory around its stack pointer.
+/// The state of a stopped thread: registers, mask, vectors, and the memory around its stack
+/// pointer.
 struct Look {
     state: Vec<u64>,
     address: u64,

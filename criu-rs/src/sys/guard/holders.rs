@@ -184,7 +184,7 @@ mod tests {
 
     const OF: &str = "CRIU_RS_TEST_HOLD";
 
-    /// What the process that is killed has told its guard.
+    /// The news that a guard has before its process is killed.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Known {
         All,

@@ -1,5 +1,6 @@
 //! The common parts of the measurements: CRIUs to measure, processes to dump, medians.
 
+mod discard;
 mod mapped;
 
 use std::error::Error;
@@ -14,6 +15,7 @@ use criu_images::proto::{
 };
 pub use criu_lab::process::prepare;
 use criu_rs::{Criu, Pid, Version};
+pub use discard::discarded;
 pub use mapped::mapped;
 use prost::Message;
 

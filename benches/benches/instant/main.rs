@@ -5,25 +5,20 @@
 //! `REDIS=4096` measures the latency of a Redis of so many MiB in their place.
 
 mod costs;
-mod discard;
 mod redis;
 
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use criu_benches::{Result, crius, prepare, summary};
+use criu_benches::{Result, crius, discarded, prepare, summary};
 use criu_lab::Target;
 use criu_lab::generations::{Shape, Watch};
 use criu_rs::instant::{InstantOptions, Way};
 use criu_rs::pages::Pool;
 use criu_rs::{AfterDump, Criu, Dump, Pid};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use costs::Costs;
-use discard::Discard;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().collect();
@@ -149,20 +144,7 @@ impl Row {
                 self.pool = pool;
                 captured.dumped
             }
-            Kind::Floor => {
-                let (theirs, ours) = UnixStream::pair()?;
-                for socket in [&theirs, &ours] {
-                    setsockopt(socket, sockopt::SndBufForce, &(8 << 20))?;
-                }
-                let thrown = std::thread::spawn(move || Discard::run(ours).is_ok());
-                let theirs = OwnedFd::from(theirs);
-                let dumped = dump.page_server_socket(&theirs).run(&self.criu)?;
-                drop(theirs);
-                if !thrown.join().unwrap_or(false) {
-                    return Err("the receiver failed".into());
-                }
-                dumped
-            }
+            Kind::Floor => discarded(dump, &self.criu)?,
             Kind::Instant => {
                 let meter = costs::Meter::start(&self.watch)?;
                 let options = InstantOptions::new();

@@ -142,7 +142,7 @@ pub fn drive(words: &[String]) {
     }
 }
 
-/// The place at which it happens.
+/// The setting of all rounds.
 struct Hall<'a> {
     lab: &'a Lab,
     scene: Scene,
@@ -494,19 +494,7 @@ impl fmt::Display for Table {
 }
 
 /// The process that all faults meet.
-const SHAPE: Shape = Shape {
-    mib: 48,
-    writers: 2,
-    huge: false,
-    churn: 0,
-    zoo: false,
-    guards: false,
-    pool: false,
-    idle: false,
-    beat: false,
-    sealed: false,
-    children: 0,
-};
+const SHAPE: Shape = Shape { mib: 48, writers: 2, ..Shape::USUAL };
 
 /// The time for a dump.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,16 +1,17 @@
 //! An instant capture of a process that stands still has what a plain dump of it has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use criu_images::ImageSet;
-use criu_images::memory::{PageObject, PageSet, PageSize, PageSource};
+use criu_images::memory::PageObject;
 use criu_lab::generations::Shape;
 use criu_lab::{names, soon};
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Scene, TestFn, all_held, dump, eager, is_whole};
+use crate::stored::pages;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("a_capture_of_a_stopped_process_is_what_a_dump_is", plain),
@@ -157,24 +158,6 @@ fn pages_are_alike(plain: &Path, instant: &Path, rseqs: &[(u32, u64)]) {
         }
     }
     println!("{} pages are alike, but for {words} bytes of rseq", one.len());
-}
-
-/// Every page of a set's objects, by object and address.
-fn pages(directory: &Path) -> BTreeMap<(PageObject, u64), Vec<u8>> {
-    let set = PageSet::open(directory, PageSize::K4).unwrap();
-    let mut all = BTreeMap::new();
-    for object in set.objects().unwrap() {
-        let stored = set.pages(object).unwrap().unwrap();
-        for run in stored.runs() {
-            for n in 0..run.pages {
-                let address = run.start + n * 4096;
-                let mut page = vec![0; 4096];
-                stored.read_at(address, &mut page).unwrap();
-                all.insert((object, address), page);
-            }
-        }
-    }
-    all
 }
 
 /// Huge pages of the machine's pool, which goes back to its size when dropped.

@@ -16,6 +16,8 @@ mod kinds;
 mod lab;
 mod series;
 mod soak;
+#[path = "../real/stored.rs"]
+mod stored;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

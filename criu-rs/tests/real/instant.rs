@@ -13,8 +13,7 @@ use criu_rs::{AfterDump, Cancel, Dump, Error, External, HookResult, Hooks, Pid};
 use nix::sys::signal::{Signal, kill};
 
 use crate::lab::{Lab, Target, TestFn};
-use crate::pages::{anywhere, are_alike, is_whole, pages, restores};
-use crate::payload::MARK;
+use crate::pages::{anywhere, are_alike, is_of_one_moment, is_whole, pages, restores};
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("an_instant_capture_is_what_a_dump_would_be", alike),
@@ -87,19 +86,7 @@ fn busy(lab: &Lab) {
         capture.reading.wait().unwrap();
         target.goes_on();
         assert!(children(target.pid).is_empty(), "a holder is left");
-        let word = |page: &[u8], at: usize| u64::from_le_bytes(*page[at..].first_chunk().unwrap());
-        let numbers = pages(&images).into_values().filter_map(|page| {
-            let (head, tail) = (word(&page, 0) ^ MARK, word(&page, 4088) ^ MARK);
-            // Others have no marks; one may be half written.
-            (head < 1 << 32 && tail < 1 << 32).then_some((head, tail))
-        });
-        let numbers: Vec<_> = numbers.collect();
-        assert!(numbers.len() >= (64 << 8) - 1, "{}", numbers.len());
-        let torn = numbers.iter().filter(|(head, tail)| head != tail).count();
-        assert!(torn <= 1, "{torn} pages are torn");
-        let (last, before) = (numbers[0].0, numbers[numbers.len() - 1].0);
-        assert!(last == before || last == before + 1, "{last} {before}");
-        assert!(numbers.is_sorted_by(|a, b| a.0 >= b.0));
+        is_of_one_moment(&images);
         is_whole(&images);
         last_images = Some(images);
     }

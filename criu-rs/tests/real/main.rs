@@ -47,6 +47,7 @@ mod selinux;
 mod service;
 mod settings;
 mod stopping;
+mod stored;
 #[cfg(feature = "tls")]
 mod tls;
 mod working_set;

@@ -16,6 +16,8 @@ use criu_rs::{AfterDump, Dump, PageServer, Restore};
 use nix::sys::signal::{Signal, kill};
 
 use crate::lab::{Lab, Target, TestFn};
+use crate::payload::MARK;
+pub use crate::stored::pages;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("our_page_server_takes_what_a_dump_writes", receive),
@@ -41,22 +43,22 @@ pub fn anywhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-/// Every page of a set's objects, by object and address.
-pub fn pages(directory: &Path) -> BTreeMap<(PageObject, u64), Vec<u8>> {
-    let set = PageSet::open(directory, PageSize::K4).unwrap();
-    let mut all = BTreeMap::new();
-    for object in set.objects().unwrap() {
-        let stored = set.pages(object).unwrap().unwrap();
-        for run in stored.runs() {
-            for n in 0..run.pages {
-                let address = run.start + n * 4096;
-                let mut page = vec![0; 4096];
-                stored.read_at(address, &mut page).unwrap();
-                all.insert((object, address), page);
-            }
-        }
-    }
-    all
+/// Tells that images hold the 64 MiB of the payload `rewrite` as they were at one moment.
+#[track_caller]
+pub fn is_of_one_moment(images: &Path) {
+    let word = |page: &[u8], at: usize| u64::from_le_bytes(*page[at..].first_chunk().unwrap());
+    let numbers = pages(images).into_values().filter_map(|page| {
+        let (head, tail) = (word(&page, 0) ^ MARK, word(&page, 4088) ^ MARK);
+        // Others have no marks; one may be half written.
+        (head < 1 << 32 && tail < 1 << 32).then_some((head, tail))
+    });
+    let numbers: Vec<_> = numbers.collect();
+    assert!(numbers.len() >= (64 << 8) - 1, "{}", numbers.len());
+    let torn = numbers.iter().filter(|(head, tail)| head != tail).count();
+    assert!(torn <= 1, "{torn} pages are torn");
+    let (last, before) = (numbers[0].0, numbers[numbers.len() - 1].0);
+    assert!(last == before || last == before + 1, "{last} {before}");
+    assert!(numbers.is_sorted_by(|a, b| a.0 >= b.0));
 }
 
 pub fn is_whole(directory: &Path) {
@@ -196,7 +198,6 @@ fn swapped(lab: &Lab) {
 /// A process that writes all of its memory all the time: what is captured is of one moment,
 /// whatever it writes while the pages are on their way to disk.
 fn busy(lab: &Lab) {
-    const MARK: u64 = crate::payload::MARK;
     let target = lab.start(&["rewrite", "64"]);
     for (n, pool) in [96usize << 20, 20 << 20].into_iter().enumerate() {
         let images = lab.dir(&format!("images-{n}"));
@@ -204,19 +205,7 @@ fn busy(lab: &Lab) {
         let captured = dump.capture(&lab.criu, Pool::new(pool).unwrap(), &mut ()).unwrap();
         target.goes_on();
         captured.writing.wait().1.unwrap();
-        let word = |page: &[u8], at: usize| u64::from_le_bytes(*page[at..].first_chunk().unwrap());
-        let numbers = pages(&images).into_values().filter_map(|page| {
-            let (head, tail) = (word(&page, 0) ^ MARK, word(&page, 4088) ^ MARK);
-            // Others have no marks; one may be half written.
-            (head < 1 << 32 && tail < 1 << 32).then_some((head, tail))
-        });
-        let numbers: Vec<_> = numbers.collect();
-        assert!(numbers.len() >= (64 << 8) - 1, "{}", numbers.len());
-        let torn = numbers.iter().filter(|(head, tail)| head != tail).count();
-        assert!(torn <= 1, "{torn} pages are torn");
-        let (last, before) = (numbers[0].0, numbers[numbers.len() - 1].0);
-        assert!(last == before || last == before + 1, "{last} {before}");
-        assert!(numbers.is_sorted_by(|a, b| a.0 >= b.0));
+        is_of_one_moment(&images);
     }
 }
 

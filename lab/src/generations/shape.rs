@@ -32,23 +32,26 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            mib: 16,
-            writers: 1,
-            huge: false,
-            churn: 0,
-            zoo: false,
-            guards: false,
-            pool: false,
-            idle: false,
-            beat: false,
-            sealed: false,
-            children: 0,
-        }
+        Self::USUAL
     }
 }
 
 impl Shape {
+    /// One writer of 16 MiB, and nothing else.
+    pub const USUAL: Self = Self {
+        mib: 16,
+        writers: 1,
+        huge: false,
+        churn: 0,
+        zoo: false,
+        guards: false,
+        pool: false,
+        idle: false,
+        beat: false,
+        sealed: false,
+        children: 0,
+    };
+
     /// A shape by chance, of at most so many MiB in all processes.
     pub fn random(seed: u64, most: usize) -> Self {
         let mut random = Random(seed);

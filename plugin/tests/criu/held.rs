@@ -9,6 +9,7 @@ use criu_plugin::journal::{Reason, State};
 use nix::sys::signal::Signal;
 
 use crate::lab::{Dump, Entry, Lab, Ledger, Target, TestFn, started};
+use crate::memory::KINDS;
 use crate::pages::{check, of_task};
 use crate::payload::parts_of;
 
@@ -27,24 +28,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 fn zoo(lab: &Lab) {
-    let words = [
-        "parts",
-        "0",
-        "0",
-        "small:16384",
-        "huge:8192",
-        "shared:256",
-        "file:2048",
-        "dontfork:1024",
-        "wipe:1024",
-        "none:1024",
-        "split:700",
-        "small:3",
-        "dontfork:8",
-        "wipe:9",
-        "file:7",
-        "none:11",
-    ];
+    let large = ["parts", "0", "0", "small:16384", "huge:8192"];
+    let words = [&large, &KINDS[2..], &["dontfork:8", "wipe:9", "file:7", "none:11"]].concat();
     let target = lab.start(&words);
     let (dump, ledger) = hold(lab, &target, "images");
     let record = ledger.record(target.pid);

@@ -12,6 +12,19 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect};
 use nix::unistd::{ForkResult, fork};
 
+/// Words for memory of all kinds but hugetlb, which not every machine has.
+pub const KINDS: &[&str] = &[
+    "small:4096",
+    "huge:2048",
+    "shared:256",
+    "file:2048",
+    "dontfork:1024",
+    "wipe:1024",
+    "none:1024",
+    "split:700",
+    "small:3",
+];
+
 /// Memory of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {

@@ -4,7 +4,7 @@ use criu_images::memory::{PageObject, PageSet, PageSize, PageSource};
 use criu_plugin::journal::{Field, Record, State};
 
 use crate::lab::{Lab, Ledger, TestFn, started};
-use crate::memory::Kind;
+use crate::memory::{KINDS, Kind};
 use crate::pages::{check, look, pages_in};
 use crate::payload::{parts_of, twin_of};
 
@@ -15,26 +15,9 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("nothing_is_hidden_if_the_holder_is_dead", dead),
 ];
 
-const PARTS: &[&str] = &[
-    "twin",
-    "small:4096",
-    "huge:2048",
-    "shared:256",
-    "file:2048",
-    "dontfork:1024",
-    "wipe:1024",
-    "none:1024",
-    "split:700",
-    "small:3",
-    "small:512",
-    "small:513",
-    "dontfork:8",
-    "wipe:9",
-    "small:5",
-    "file:7",
-    "none:11",
-    "shared:8",
-];
+/// Words for memory beside [`KINDS`].
+const MORE: &[&str] =
+    &["small:512", "small:513", "dontfork:8", "wipe:9", "small:5", "file:7", "none:11", "shared:8"];
 
 fn hidden(lab: &Lab) {
     let (target, twin, ledger) = held(lab, 0);
@@ -108,7 +91,7 @@ fn dead(lab: &Lab) {
 /// A payload, its fork, and a journal that says that the fork is the holder. The journal has the
 /// fork's start time, and so much more.
 fn held(lab: &Lab, later: u64) -> (crate::lab::Target, i32, Ledger) {
-    let target = lab.start(PARTS);
+    let target = lab.start(&[&["twin"], KINDS, MORE].concat());
     let twin = twin_of(target.file());
     let ledger = ledger(target.pid, twin, |record| {
         record.set(Field::HolderStart, record.get(Field::HolderStart) + later);

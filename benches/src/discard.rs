@@ -1,14 +1,34 @@
-//! A page server that keeps nothing: what CRIU takes by itself to send its pages.
+//! A page server that keeps nothing, and dumps to it: the time that CRIU takes by itself.
 
 use std::io::{Read, Write};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use criu_benches::Result;
 use criu_rs::pages::{PageReceiver, PageSession, PagesError, drive};
+use criu_rs::{Criu, Dump, Dumped};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::Result;
+
+/// Runs a dump whose pages go over a socket to a receiver that throws them away.
+///
+/// # Errors
+/// The dump fails, or the receiver does.
+pub fn discarded(dump: Dump<'_>, criu: &Criu) -> Result<Dumped> {
+    let (theirs, ours) = UnixStream::pair()?;
+    for socket in [&theirs, &ours] {
+        setsockopt(socket, sockopt::SndBufForce, &(8 << 20))?;
+    }
+    let thrown = std::thread::spawn(move || Discard::run(ours).is_ok());
+    let theirs = OwnedFd::from(theirs);
+    let dumped = dump.page_server_socket(&theirs).run(criu)?;
+    drop(theirs);
+    if thrown.join().unwrap_or(false) { Ok(dumped) } else { Err("the receiver failed".into()) }
+}
 
 /// The receiver.
-pub(crate) struct Discard {
+struct Discard {
     socket: UnixStream,
     buffer: Vec<u8>,
     /// The unread part of the buffer.
@@ -17,7 +37,7 @@ pub(crate) struct Discard {
 
 impl Discard {
     /// Receives until the end.
-    pub(crate) fn run(socket: UnixStream) -> Result<()> {
+    fn run(socket: UnixStream) -> Result<()> {
         let mut discard = Self { socket, buffer: vec![0; 4 << 20], window: 0..0 };
         if drive(&mut PageSession::new(None), &mut discard)? { Ok(()) } else { Err("gone".into()) }
     }

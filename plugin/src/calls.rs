@@ -6,8 +6,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::hooks;
-use crate::pagemap::{PAGEMAP_SCAN, Scan};
 use crate::session::Calls;
+use crate::sys::pagemap::{PAGEMAP_SCAN, Scan};
 
 /// The functions of this file.
 pub(crate) fn all() -> Calls {

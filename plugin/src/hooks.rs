@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::journal::VARIABLE;
 use crate::session::{Calls, Session, Without};
-use crate::sys::{self, Mapped};
+use crate::sys::shared::{self, Mapped};
 
 /// The dump that CRIU is making, if somebody wants holders.
 static SESSION: Mutex<Option<Session>> = Mutex::new(None);
@@ -45,7 +45,7 @@ pub(crate) fn task(pid: i32) -> bool {
 /// CRIU asks which pages a task has. Returns the number of regions, or `None` if the kernel is to
 /// answer.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn scan(fd: i32, scan: &mut crate::pagemap::Scan) -> Option<i32> {
+pub(crate) fn scan(fd: i32, scan: &mut crate::sys::pagemap::Scan) -> Option<i32> {
     session()?.as_mut()?.scan(fd, scan)
 }
 
@@ -63,7 +63,7 @@ fn session() -> Option<MutexGuard<'static, Option<Session>>> {
 
 /// Maps the file that the environment names.
 fn journal() -> Option<Mapped> {
-    let path = Path::new(OsStr::from_bytes(sys::variable(VARIABLE)?.to_bytes()));
+    let path = Path::new(OsStr::from_bytes(shared::variable(VARIABLE)?.to_bytes()));
     let file = File::options().read(true).write(true).open(path).ok()?;
     Mapped::new(&file).ok()
 }

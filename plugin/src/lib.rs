@@ -9,11 +9,9 @@
 //! children    the lists of children that CRIU reads, without holders of an earlier dump
 //! watch       which task a pagemap is of, and what its holder has
 //! mappings    the mappings of a holder, and which of them are special
-//! pagemap     the kernel's scan of pages
-//! got         the slots through which a program calls a function
 //! inject      forks a stopped task, parks the child, and removes it again
-//! task        what a tracer reads of a stopped thread
-//! proc, file, lines    small files of /proc, read without allocating
+//! sys         system calls, memory that others share, the slots through which a program calls
+//! proc, lines    small files of /proc, read without allocating
 //! journal     what criu-rs and the plugin tell each other, in memory that both map
 //! ```
 //!
@@ -24,23 +22,15 @@ mod calls;
 #[cfg(target_arch = "x86_64")]
 mod children;
 #[cfg(target_arch = "x86_64")]
-mod file;
-#[cfg(target_arch = "x86_64")]
-mod got;
-#[cfg(target_arch = "x86_64")]
 mod lines;
 #[cfg(target_arch = "x86_64")]
 mod mappings;
-#[cfg(target_arch = "x86_64")]
-mod pagemap;
 #[cfg(target_arch = "x86_64")]
 mod proc;
 #[cfg(target_arch = "x86_64")]
 mod scan;
 #[cfg(target_arch = "x86_64")]
 mod session;
-#[cfg(target_arch = "x86_64")]
-mod task;
 #[cfg(target_arch = "x86_64")]
 mod watch;
 

@@ -1,7 +1,7 @@
 //! The dump on an architecture that the plugin does not know.
 
 use crate::journal::{Head, Journal, Plugin, State};
-use crate::sys::Mapped;
+use crate::sys::shared::Mapped;
 
 /// No function of the C library is replaced.
 #[derive(Clone, Copy, Debug)]

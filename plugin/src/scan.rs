@@ -15,7 +15,7 @@ use std::ptr;
 
 use crate::journal::{Field, Journal};
 use crate::mappings::Look;
-use crate::pagemap::{
+use crate::sys::pagemap::{
     EMPTY, FILE, PAGEMAP_SCAN, PRESENT, REGIONS, Region, SMALL, SWAPPED, Scan, ZERO,
 };
 use crate::watch::{Holder, Watch, without};

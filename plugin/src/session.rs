@@ -3,14 +3,14 @@
 use std::io;
 
 use crate::children;
-use crate::got::{self, Slots};
 use crate::inject::{self, GiveUp, Owner};
 use crate::journal::{Field, Head, Journal, Plugin, Reason, Record, State};
-use crate::pagemap::{PAGEMAP_SCAN, Pagemap, Scan};
 use crate::proc::{self, Status};
 use crate::scan;
-use crate::sys::Mapped;
-use crate::task;
+use crate::sys::got::{self, Slots};
+use crate::sys::pagemap::{PAGEMAP_SCAN, Pagemap, Scan};
+use crate::sys::shared::Mapped;
+use crate::sys::task;
 use crate::watch::Watch;
 
 /// A dump for which somebody wants holders.

@@ -3,11 +3,11 @@
 use std::io;
 use std::ops::Range;
 
-use crate::file;
 use crate::journal::{Field, Journal, Record, State};
 use crate::mappings::{Look, Mappings};
-use crate::pagemap::{EMPTY, Pagemap, Region, SMALL};
 use crate::proc::{self, PAGE};
+use crate::sys::file;
+use crate::sys::pagemap::{EMPTY, Pagemap, Region, SMALL};
 
 /// The descriptor of a pagemap, and whose pages it shows. CRIU asks about one task after another,
 /// so the last one is remembered.

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::hooks;
@@ -42,12 +43,18 @@ extern "C" fn openat(
     }
     // SAFETY: the kernel has read a path there, so it ends with a NUL.
     let path = unsafe { CStr::from_ptr(path) };
-    let hidden = match path.to_bytes().ends_with(b"/children") {
-        true => catch_unwind(|| hooks::children(fd)),
-        false => return fd,
-    };
-    if let Ok(Ok(())) = hidden {
+    if !path.to_bytes().ends_with(b"/children") {
         return fd;
+    }
+    // CRIU names the list from the directory of the parent.
+    if directory >= 0 && path.to_bytes().starts_with(b"task/") {
+        // SAFETY: the kernel has just used the descriptor, and CRIU waits for this call.
+        let parent = unsafe { BorrowedFd::borrow_raw(directory) };
+        // SAFETY: the descriptor has just been opened, and nobody else has it yet.
+        let list = unsafe { BorrowedFd::borrow_raw(fd) };
+        if let Ok(Ok(())) = catch_unwind(|| hooks::children(parent, list)) {
+            return fd;
+        }
     }
     // CRIU must not go on with a list that it may have to be told from another.
     // SAFETY: nobody else has the descriptor yet.

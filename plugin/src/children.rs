@@ -3,16 +3,13 @@
 //! A holder is a child of its task. CRIU finds the tasks of a tree in the files `children` of
 //! `/proc`, and would save the holder as one of them.
 
-#![allow(unsafe_code)]
-
-use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::BorrowedFd;
 
-use crate::journal::{Field, Journal, State};
+use crate::journal::{Field, Journal, Record, State};
 use crate::proc::{self, Text};
+use crate::sys::file;
 
 /// Tells whether the journal names holders that are kept.
 pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {
@@ -20,25 +17,25 @@ pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {
 }
 
 /// Takes the kept holders out of an open list of children. The descriptor leads to a list without
-/// them then.
+/// them then. `parent` is the directory of the parent in a file system of `/proc`: in one of
+/// another pid namespace, processes have other numbers.
 ///
 /// # Errors
 /// The list cannot be read, or the new one not be made.
-pub(crate) fn hide(journal: &Journal<'_>, fd: c_int) -> io::Result<()> {
-    // SAFETY: the descriptor is open, and is not closed here.
-    let mut list = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
+pub(crate) fn hide(
+    journal: &Journal<'_>,
+    parent: BorrowedFd<'_>,
+    fd: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let mut list = File::from(fd.try_clone_to_owned()?);
     // The list is read once: while tasks come and go, the kernel may leave out one the first time.
-    let mut others = memory()?;
-    each(&mut list, |pid| match is_kept(journal, pid) {
+    let mut others = file::memory(c"children")?;
+    each(&mut list, |pid| match is_kept(journal, parent, pid) {
         true => Ok(()),
         false => write!(others, "{pid} "),
     })?;
     others.rewind()?;
-    // SAFETY: the call takes numbers.
-    match unsafe { libc::dup3(others.as_raw_fd(), fd, libc::O_CLOEXEC) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+    file::replace(fd, &others)
 }
 
 /// Tells whether a task has a child that has ended and is not reaped.
@@ -62,18 +59,18 @@ pub(crate) fn have_ended(task: i32) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Tells whether a process is a holder that is kept. Its start time tells it from a process that
-/// has got its number since.
-fn is_kept(journal: &Journal<'_>, pid: u64) -> bool {
-    let is_named = |start: Option<u64>| {
-        journal.records().any(|record| {
-            record.state() == Some(State::Kept)
-                && record.get(Field::Holder) == pid
-                && start.is_none_or(|start| record.get(Field::HolderStart) == start)
-        })
+/// Tells whether a process is a holder that is kept. Its start time tells it from others, and the
+/// signal of its end: the end of a holder has none.
+fn is_kept(journal: &Journal<'_>, parent: BorrowedFd<'_>, pid: u64) -> bool {
+    let stat = || file::at(parent, Text::of(format_args!("../{pid}/stat\0")).ok()?.as_str());
+    // A process that is gone is none that CRIU could save.
+    let Some((start, signal)) = stat().and_then(|stat| proc::birth(&stat).ok()) else {
+        return false;
     };
-    let start = || proc::started(i32::try_from(pid).ok()?).ok();
-    is_named(None) && start().is_some_and(|start| is_named(Some(start)))
+    let is_named = |record: &Record<'_>| {
+        record.state() == Some(State::Kept) && record.get(Field::HolderStart) == start
+    };
+    signal == 0 && journal.records().any(|record| is_named(&record))
 }
 
 /// Calls a function with each number of a list.
@@ -99,25 +96,16 @@ fn each(list: &mut File, mut found: impl FnMut(u64) -> io::Result<()>) -> io::Re
     }
 }
 
-/// Makes an empty file in memory.
-fn memory() -> io::Result<File> {
-    // SAFETY: the name ends with a NUL.
-    let fd = unsafe { libc::memfd_create(c"children".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor has just been made, and nobody else has it.
-    Ok(unsafe { File::from_raw_fd(fd) })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::sys::task::Quiet;
 
     fn list(text: &str) -> File {
-        let mut file = memory().unwrap();
+        let mut file = crate::sys::file::memory(c"list").unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file.rewind().unwrap();
         file
@@ -130,32 +118,36 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_holder_is_hidden_and_no_process_with_its_number() {
+    fn a_kept_holder_is_hidden_and_no_process_that_is_like_one() {
         let words: Vec<AtomicU64> =
             (0..Journal::bytes(3) / 8).map(|_| AtomicU64::default()).collect();
         let journal = Journal::make(&words);
-        let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
-        for (pid, late) in [(own, 0), (parent, 1)] {
+        let (holder, other, own) = (Quiet::new(), Quiet::new(), std::process::id());
+        let started = |pid: i32| proc::started(pid).unwrap();
+        // The process itself was started at that time, too, and its end has a signal.
+        for start in [started(holder.0), started(i32::try_from(own).unwrap())] {
             let record = journal.add(0).unwrap();
-            record.set(Field::Holder, pid.into());
-            let start = proc::started(i32::try_from(pid).unwrap()).unwrap();
-            record.set(Field::HolderStart, start + late);
+            record.set(Field::HolderStart, start);
             record.pass(State::Kept);
         }
         assert!(are_kept(&journal));
-        let file = list(&format!("1 {own} {parent} 77 "));
-        hide(&journal, file.as_raw_fd()).unwrap();
-        assert_eq!(text(&file), format!("1 {parent} 77 "));
-        let file = list(&format!("1 {parent}"));
-        hide(&journal, file.as_raw_fd()).unwrap();
-        assert_eq!(text(&file), format!("1 {parent} "), "a list without a holder");
+        let parent = File::open("/proc/self").unwrap();
+        let hidden = |words: &str| {
+            let file = list(words);
+            hide(&journal, parent.as_fd(), file.as_fd()).unwrap();
+            text(&file)
+        };
+        let (pid, none) = (holder.0, i32::MAX);
+        assert_eq!(hidden(&format!("{own} {pid} {none} ")), format!("{own} {none} "));
+        assert_eq!(hidden(&format!("{own}")), format!("{own} "), "a list without a holder");
+        if started(other.0) != started(pid) {
+            assert_eq!(hidden(&format!("{}", other.0)), format!("{} ", other.0));
+        }
         for record in journal.records() {
             record.pass(State::Held);
         }
         assert!(!are_kept(&journal));
-        let file = list(&format!("{own}"));
-        hide(&journal, file.as_raw_fd()).unwrap();
-        assert_eq!(text(&file), format!("{own} "));
+        assert_eq!(hidden(&format!("{pid}")), format!("{pid} "));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -31,9 +32,11 @@ pub(crate) fn begin(stage: i32, calls: &Calls) -> bool {
 /// # Errors
 /// The holders that are kept of earlier dumps cannot be taken out of the list.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn children(fd: i32) -> std::io::Result<()> {
+pub(crate) fn children(parent: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> std::io::Result<()> {
     // While another call of this file runs, CRIU's only thread opens nothing.
-    session().as_deref().and_then(Option::as_ref).map_or(Ok(()), |session| session.children(fd))
+    let session = session();
+    let session = session.as_deref().and_then(Option::as_ref);
+    session.map_or(Ok(()), |session| session.children(parent, fd))
 }
 
 /// All tasks are stopped; this is one of them. Returns false if the dump must not go on.

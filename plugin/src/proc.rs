@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::ops::Range;
 
 use crate::lines::{Line, Lines};
@@ -71,7 +71,21 @@ pub(crate) fn has_ended(pid: i32) -> io::Result<bool> {
 
 /// Reads a field of `/proc/PID/stat` after the name.
 fn field<T>(pid: i32, at: usize, parse: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
-    let mut lines = Lines::new(open(pid, "stat")?);
+    field_of(open(pid, "stat")?, at, parse)
+}
+
+/// Reads the start time and the exit signal of an open `/proc/PID/stat`.
+///
+/// # Errors
+/// The process is gone, or the file cannot be understood.
+pub(crate) fn birth(stat: &File) -> io::Result<(u64, u64)> {
+    let start = field_of(stat.try_clone()?, START_FIELD, number)?;
+    (&*stat).rewind()?;
+    Ok((start, field_of(stat.try_clone()?, SIGNAL_FIELD, number)?))
+}
+
+fn field_of<T>(stat: File, at: usize, parse: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
+    let mut lines = Lines::new(stat);
     let line = lines.next()?.ok_or(io::ErrorKind::InvalidData)?.bytes();
     // The name stands in parentheses, and may hold some itself. The state comes next.
     let after = line.iter().rposition(|byte| *byte == b')').ok_or(io::ErrorKind::InvalidData)?;
@@ -141,6 +155,9 @@ pub(crate) fn range(word: &[u8]) -> Option<Range<u64>> {
 
 /// Bytes of a page. The plugin works on x86-64 alone.
 pub(crate) const PAGE: u64 = 4096;
+
+/// Number of the field of `/proc/PID/stat` with the signal that its parent gets at its end.
+const SIGNAL_FIELD: usize = 38;
 
 /// Number of the field of `/proc/PID/stat` with the state.
 const STATE_FIELD: usize = 3;

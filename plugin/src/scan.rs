@@ -7,17 +7,12 @@
 //! shared, hugetlb, device       as the kernel says
 //! ```
 
-#![allow(unsafe_code)]
-
 use std::ffi::c_int;
 use std::ops::Range;
-use std::ptr;
 
 use crate::journal::{Field, Journal};
 use crate::mappings::Look;
-use crate::sys::pagemap::{
-    EMPTY, FILE, PAGEMAP_SCAN, PRESENT, REGIONS, Region, SMALL, SWAPPED, Scan, ZERO,
-};
+use crate::sys::pagemap::{EMPTY, FILE, PRESENT, REGIONS, Region, SMALL, SWAPPED, Scan, ZERO};
 use crate::watch::{Holder, Watch, without};
 
 /// Answers a scan of CRIU's. Returns the number of regions, or `None` if the kernel is to answer.
@@ -66,9 +61,9 @@ fn whole(holder: &Holder, fd: c_int, scan: &mut Scan, mapping: &Range<u64>) -> A
     let mut count = 0;
     for part in holder.written_in(mapping) {
         hidden = hidden.saturating_sub(part.end - part.start);
-        count += really(fd, scan, &part, shown.get_mut(count..)?)?;
+        count += scan.ask(fd, &part, shown.get_mut(count..)?)?;
     }
-    give(scan, shown.get(..count)?)?;
+    scan.give(shown.get(..count)?)?;
     scan.walk_end = mapping.end;
     Some((count, Field::HiddenWhole, hidden))
 }
@@ -76,43 +71,15 @@ fn whole(holder: &Holder, fd: c_int, scan: &mut Scan, mapping: &Range<u64>) -> A
 /// Answers for a window, in which there may be several mappings.
 fn window(holder: &Holder, fd: c_int, scan: &mut Scan, range: &Range<u64>) -> Answer {
     let (mut real, mut held, mut shown) = (EMPTY, EMPTY, EMPTY);
-    let count = really(fd, scan, range, &mut real)?;
+    let count = scan.ask(fd, range, &mut real)?;
     let real = real.get(..count)?;
     let held = holder.regions(range, &mut held).ok()?;
     let count = without(real, held, &mut shown)?;
     let shown = shown.get(..count)?;
-    give(scan, shown)?;
+    scan.give(shown)?;
     scan.walk_end = range.end;
     let hidden = pages(real).saturating_sub(pages(shown));
     Some((count, Field::Hidden, hidden))
-}
-
-/// Asks the kernel about all of a range, with CRIU's filter. Returns `None` if there is no room for
-/// all regions, and if the kernel refuses.
-fn really(fd: c_int, scan: &Scan, range: &Range<u64>, into: &mut [Region]) -> Option<usize> {
-    let mut scan = Scan {
-        start: range.start,
-        end: range.end,
-        vec: into.as_mut_ptr().expose_provenance() as u64,
-        vec_len: into.len() as u64,
-        ..*scan
-    };
-    let argument: *mut Scan = &raw mut scan;
-    // SAFETY: `scan` is what the call takes, and names the memory of `into` with its length.
-    let count = unsafe { libc::syscall(libc::SYS_ioctl, fd, PAGEMAP_SCAN, argument) };
-    usize::try_from(count).ok().filter(|_| scan.walk_end == range.end)
-}
-
-/// Writes regions to where CRIU wants them. Returns `None` if there is no room.
-fn give(scan: &Scan, regions: &[Region]) -> Option<()> {
-    let room = usize::try_from(scan.vec_len).ok()?;
-    let vec = ptr::with_exposed_provenance_mut::<Region>(usize::try_from(scan.vec).ok()?);
-    if regions.len() > room {
-        return None;
-    }
-    // SAFETY: CRIU gives the kernel this memory, with room for so many regions.
-    unsafe { ptr::copy_nonoverlapping(regions.as_ptr(), vec, regions.len()) };
-    Some(())
 }
 
 fn pages(regions: &[Region]) -> u64 {

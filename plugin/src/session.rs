@@ -1,6 +1,7 @@
 //! A dump: the journal, the slot of `ioctl`, and the task that CRIU looks at.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use crate::children;
 use crate::inject::{self, GiveUp, Owner};
@@ -44,7 +45,7 @@ impl Session {
     /// # Errors
     /// CRIU, the kernel or the journal is none that the plugin can work with.
     pub(crate) fn begin(mapped: Mapped, calls: &Calls) -> Result<Self, Without> {
-        let journal = Journal::new(mapped.words()).ok_or(Without::Complete)?;
+        let journal = Journal::new(mapped.words()).filter(is_of_owner).ok_or(Without::Complete)?;
         let are_kept = children::are_kept(&journal);
         match redirect(calls, are_kept) {
             Ok(slots) => {
@@ -63,9 +64,9 @@ impl Session {
     ///
     /// # Errors
     /// The errors of [`children::hide`].
-    pub(crate) fn children(&self, fd: i32) -> io::Result<()> {
+    pub(crate) fn children(&self, parent: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> io::Result<()> {
         let journal = Journal::new(self.mapped.words()).ok_or(io::ErrorKind::InvalidData)?;
-        children::hide(&journal, fd)?;
+        children::hide(&journal, parent, fd)?;
         journal.set(Head::Lists, journal.head(Head::Lists) + 1);
         Ok(())
     }
@@ -94,10 +95,12 @@ impl Session {
         let Self { mapped, watch, slots } = self;
         drop((watch, slots));
         let Some(journal) = Journal::new(mapped.words()).filter(|_| !is_done) else { return };
-        for record in journal.records().filter(|record| record.state() == Some(State::Held)) {
-            let task = i32::try_from(record.get(Field::Task));
-            let holder = i32::try_from(record.get(Field::Holder));
-            let Some((task, holder)) = task.ok().zip(holder.ok()) else { continue };
+        let held = || journal.records().filter_map(|record| Some((record, held_by(&record)?)));
+        // They give back their memory side by side.
+        for (_, (task, holder)) in held() {
+            let _ = inject::kill(task, holder);
+        }
+        for (record, (task, holder)) in held() {
             // criu-rs ends what is left.
             if inject::end(task, holder).is_ok() {
                 record.pass(State::Ended);
@@ -124,6 +127,21 @@ fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)>
         Slots::redirect(c"openat64", known, calls.openat)
     };
     Ok((scans, are_kept.then(lists).transpose()?))
+}
+
+/// Tells whether the process that a journal names as its owner is the one that has written it.
+fn is_of_owner(journal: &Journal<'_>) -> bool {
+    let owner = i32::try_from(journal.head(Head::Owner)).ok();
+    let start = owner.and_then(|owner| proc::started(owner).ok());
+    start == Some(journal.head(Head::OwnerStart))
+}
+
+/// The task and the holder of a record, if the holder is still the process that the record names.
+fn held_by(record: &Record<'_>) -> Option<(i32, i32)> {
+    let number = |field| i32::try_from(record.get(field)).ok();
+    let (task, holder) = number(Field::Task).zip(number(Field::Holder))?;
+    let is_it = || proc::started(holder).is_ok_and(|start| start == record.get(Field::HolderStart));
+    (record.state() == Some(State::Held) && is_it()).then_some((task, holder))
 }
 
 /// Forks a task that is wanted, and notes its holder.

@@ -14,8 +14,8 @@ use super::trace::{Registers, Stop, Thread};
 use super::{Errno, GiveUp};
 use crate::journal::Reason;
 
-/// Kills a holder, and reaps it through its stopped task.
-pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
+/// Kills a holder, if it is a child of the task.
+pub(super) fn kill(task: i32, holder: i32) -> Result<(), Errno> {
     let none = Errno(libc::ECHILD);
     let stat = Stat::of(holder).map_err(|_| none)?;
     if stat.parent != task || stat.exit_signal != 0 {
@@ -25,9 +25,14 @@ pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
         }
         return Err(none);
     }
+    sys::kill(holder)
+}
+
+/// Kills a holder, and reaps it through its stopped task.
+pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
     let depth = Status::of(task)?.depth;
-    let inner = Status::at_depth(holder, depth)?;
-    sys::kill(holder)?;
+    let inner = Status::at_depth(holder, depth).map_err(|_| Errno(libc::ECHILD))?;
+    kill(task, holder)?;
     let patience = Patience::until(Moment::now() + DEATH);
     loop {
         let is_dead = match Stat::of(holder) {

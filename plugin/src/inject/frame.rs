@@ -14,12 +14,11 @@
 //! ```
 //!
 //! A system call that was interrupted is made again, or returns EINTR, as the kernel decides when
-//! it delivers a signal. The frame leaves the alternate signal stack as it is: the kernel ignores
+//! no handler runs. The frame leaves the alternate signal stack as it is: the kernel ignores
 //! flags that it does not know.
 
-use std::arch::x86_64::__cpuid_count;
-
 use super::gadget::Gadgets;
+use super::raw;
 use super::trace::Registers;
 
 /// The most bytes of the memory below the stack.
@@ -163,10 +162,8 @@ impl Area {
         let components = word(vectors, LEGACY)? | components & PROTECTION_KEYS;
         let mut length = LEGACY + HEADER;
         for component in (2..63).filter(|component| components >> component & 1 != 0) {
-            #[expect(unsafe_code, unused_unsafe)]
-            // SAFETY: a processor with XSAVE has this leaf; a task without has no components.
-            let leaf = unsafe { __cpuid_count(XSAVE_LEAF, component) };
-            let end = usize::try_from(leaf.eax.checked_add(leaf.ebx)?).ok()?;
+            let (size, offset) = raw::component(component);
+            let end = usize::try_from(size.checked_add(offset)?).ok()?;
             length = length.max(end);
         }
         (length <= vectors.len()).then_some(Self { components, length })
@@ -261,7 +258,6 @@ const SOFTWARE: usize = 464;
 
 const X87_AND_SSE: u64 = 3;
 const PROTECTION_KEYS: u64 = 1 << 9;
-const XSAVE_LEAF: u32 = 0xd;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 

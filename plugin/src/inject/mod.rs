@@ -52,7 +52,8 @@ pub struct Held {
     pub nanoseconds: u64,
 }
 
-/// A reason why there is no holder. The task is as it was, except for [`Reason::Lost`].
+/// A reason why there is no holder. Except for [`Reason::Lost`] the task goes on as after a signal:
+/// a sleep that was interrupted may return EINTR.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct GiveUp {
     /// The reason, as the journal has it.
@@ -90,6 +91,21 @@ pub fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
     {
         let _ = (task, owner);
         Err(GiveUp::because(Reason::Gadgets))
+    }
+}
+
+/// Kills a holder, and leaves it to [`end`] or [`reap`] to reap it. `holder` is the number of the
+/// holder as the tracer sees it. A holder whose task has died is killed, too.
+///
+/// # Errors
+/// `ECHILD` if the task has no such child.
+pub fn kill(task: i32, holder: i32) -> Result<(), Errno> {
+    #[cfg(target_arch = "x86_64")]
+    return end::kill(task, holder);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (task, holder);
+        Err(Errno(libc::EOPNOTSUPP))
     }
 }
 

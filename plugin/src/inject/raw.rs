@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
 
 use super::Errno;
 
@@ -45,3 +46,14 @@ pub(super) fn number(value: i32) -> usize {
     // The machine has 64 bits.
     value.unsigned_abs() as usize
 }
+
+/// The size and the offset of a component in what XSAVE writes.
+pub(super) fn component(number: u32) -> (u32, u32) {
+    #[allow(unused_unsafe, reason = "newer compilers know that it is safe")]
+    // SAFETY: a processor with XSAVE has this leaf. A task without has no components.
+    let leaf = unsafe { __cpuid_count(XSAVE_LEAF, number) };
+    (leaf.eax, leaf.ebx)
+}
+
+/// The leaf of CPUID about XSAVE.
+const XSAVE_LEAF: u32 = 0xd;

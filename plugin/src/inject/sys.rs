@@ -117,6 +117,26 @@ pub(super) fn link(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
     Ok(text)
 }
 
+/// Nanoseconds of the monotonic clock.
+pub(super) fn nanoseconds() -> Result<u64, Errno> {
+    let mut time = [0_u64; 2];
+    let place = time.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel writes one time, seconds and nanoseconds.
+    unsafe { raw::call(libc::SYS_clock_gettime, [MONOTONIC, place, 0, 0, 0, 0]) }?;
+    Ok(time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1]))
+}
+
+/// Sleeps for some nanoseconds, less than a second. A signal ends the sleep.
+pub(super) fn sleep(nanoseconds: u64) {
+    let pause = [0, nanoseconds];
+    let place = pause.as_ptr().expose_provenance();
+    // SAFETY: the kernel reads one time, and writes none.
+    let _ = unsafe { raw::call(libc::SYS_nanosleep, [place, 0, 0, 0, 0, 0]) };
+}
+
+/// `CLOCK_MONOTONIC`.
+const MONOTONIC: usize = 1;
+
 /// Sends SIGKILL to a process.
 pub(super) fn kill(pid: i32) -> Result<(), Errno> {
     let pid = u32::try_from(pid).map_err(|_| Errno(libc::ESRCH))? as usize;

@@ -1,12 +1,10 @@
 //! Time, and waiting.
 
-#![allow(unsafe_code)]
-
 use std::ops::Add;
 use std::time::Duration;
 
 use super::Errno;
-use super::raw;
+use super::sys;
 
 /// A moment, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -14,12 +12,8 @@ pub(super) struct Moment(u64);
 
 impl Moment {
     pub(super) fn now() -> Self {
-        let mut time = [0_u64; 2];
-        let place = time.as_mut_ptr().expose_provenance();
-        // SAFETY: the kernel writes one time, seconds and nanoseconds.
-        let result = unsafe { raw::call(libc::SYS_clock_gettime, [MONOTONIC, place, 0, 0, 0, 0]) };
         // Without a clock every deadline has passed.
-        Self(result.map_or(u64::MAX, |_| time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1])))
+        Self(sys::nanoseconds().unwrap_or(u64::MAX))
     }
 
     /// Nanoseconds since another moment.
@@ -64,10 +58,7 @@ impl Patience {
             return Ok(());
         }
         let pause = (waited / 32).clamp(SHORTEST, LONGEST).min(self.deadline.since(now));
-        let pause = [0, pause];
-        let place = pause.as_ptr().expose_provenance();
-        // SAFETY: the kernel reads one time, and writes none.
-        let _ = unsafe { raw::call(libc::SYS_nanosleep, [place, 0, 0, 0, 0, 0]) };
+        sys::sleep(pause);
         Ok(())
     }
 }
@@ -76,6 +67,3 @@ impl Patience {
 const EAGER: u64 = 20_000;
 const SHORTEST: u64 = 10_000;
 const LONGEST: u64 = 2_000_000;
-
-/// `CLOCK_MONOTONIC`.
-const MONOTONIC: usize = 1;

@@ -3,8 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
 use crate::proc::Text;
 
@@ -67,14 +69,47 @@ pub(crate) fn path_of(fd: c_int, buffer: &mut [u8]) -> io::Result<&[u8]> {
     buffer.get(..length).ok_or(io::ErrorKind::InvalidData.into())
 }
 
+/// Makes an empty file in memory.
+///
+/// # Errors
+/// The errors of `memfd_create(2)`.
+pub(crate) fn memory(name: &CStr) -> io::Result<File> {
+    // SAFETY: the name ends with a NUL.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor has just been made, and nobody else has it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Opens a file by a path from a directory. The path ends with a NUL.
+pub(crate) fn at(directory: BorrowedFd<'_>, path: &str) -> Option<File> {
+    let path = CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the path ends with a NUL.
+    let fd = unsafe { libc::openat(directory.as_raw_fd(), path.as_ptr(), flags) };
+    // SAFETY: the descriptor has just been made, and nobody else has it.
+    (fd >= 0).then(|| unsafe { File::from_raw_fd(fd) })
+}
+
+/// Makes a descriptor lead to another file.
+///
+/// # Errors
+/// The errors of `dup3(2)`.
+pub(crate) fn replace(fd: BorrowedFd<'_>, by: &File) -> io::Result<()> {
+    // SAFETY: the call takes numbers. The descriptor stays open.
+    let result = unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn done(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{File, Metadata};
-    use std::os::fd::AsRawFd;
+    use std::fs::Metadata;
     use std::os::unix::fs::MetadataExt;
 
     use super::*;

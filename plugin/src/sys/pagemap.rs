@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::ptr;
 
 /// `struct pm_scan_arg`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -66,6 +68,38 @@ pub(crate) const SMALL: u64 = 2 << 20;
 /// An empty buffer.
 pub(crate) const EMPTY: Buffer = [Region::NONE; REGIONS];
 
+impl Scan {
+    /// Asks the kernel about all of a range, with CRIU's filter, by the descriptor of a pagemap.
+    /// Returns `None` if there is no room for all regions, and if the kernel refuses.
+    pub(crate) fn ask(&self, fd: c_int, range: &Range<u64>, into: &mut [Region]) -> Option<usize> {
+        let mut scan = Self { start: range.start, end: range.end, ..*self };
+        scan.run(fd, into).ok().filter(|_| scan.walk_end == range.end)
+    }
+
+    /// Asks the kernel. Returns the number of regions that are in `into` then.
+    fn run(&mut self, fd: c_int, into: &mut [Region]) -> io::Result<usize> {
+        self.vec = if into.is_empty() { 0 } else { into.as_mut_ptr().expose_provenance() as u64 };
+        self.vec_len = into.len() as u64;
+        let argument: *mut Self = self;
+        // Not by the function `ioctl`, which the plugin replaces.
+        // SAFETY: this is what the call takes, and names the memory of `into` with its length.
+        let count = unsafe { libc::syscall(libc::SYS_ioctl, fd, PAGEMAP_SCAN, argument) };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Writes regions to where CRIU wants them. Returns `None` if there is no room.
+    pub(crate) fn give(&self, regions: &[Region]) -> Option<()> {
+        let room = usize::try_from(self.vec_len).ok()?;
+        let vec = ptr::with_exposed_provenance_mut::<Region>(usize::try_from(self.vec).ok()?);
+        if regions.len() > room {
+            return None;
+        }
+        // SAFETY: CRIU gives the kernel this memory, with room for so many regions.
+        unsafe { ptr::copy_nonoverlapping(regions.as_ptr(), vec, regions.len()) };
+        Some(())
+    }
+}
+
 /// The scans of one process.
 #[derive(Debug)]
 pub(crate) struct Pagemap {
@@ -117,8 +151,6 @@ impl Pagemap {
             size: size_of::<Scan>() as u64,
             start: range.start,
             end: range.end,
-            vec: if into.is_empty() { 0 } else { into.as_mut_ptr().expose_provenance() as u64 },
-            vec_len: into.len() as u64,
             max_pages: most,
             // The kinds that CRIU leaves out, and guard regions, which it finds in another way.
             category_inverted: ZERO | FILE | self.guard,
@@ -127,13 +159,7 @@ impl Pagemap {
             return_mask: PRESENT | SWAPPED,
             ..Scan::default()
         };
-        let argument: *mut Scan = &raw mut scan;
-        // Not by the function `ioctl`, which the plugin replaces.
-        // SAFETY: `scan` is what the call takes, and names the memory of `into` with its length.
-        let count = unsafe {
-            libc::syscall(libc::SYS_ioctl, self.file.as_raw_fd(), PAGEMAP_SCAN, argument)
-        };
-        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let count = scan.run(self.file.as_raw_fd(), into)?;
         Ok((count, scan.walk_end))
     }
 }

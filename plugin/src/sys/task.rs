@@ -47,3 +47,33 @@ fn done(result: c_long) -> io::Result<()> {
 
 /// `PTRACE_GET_RSEQ_CONFIGURATION`, which the libc crate has for one C library only.
 const GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+
+/// A child that sleeps until it is dropped, and whose end has no signal.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Quiet(pub(crate) i32);
+
+#[cfg(test)]
+impl Quiet {
+    pub(crate) fn new() -> Self {
+        // SAFETY: the child has a copy of all memory, and makes one system call again and again.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+        if pid == 0 {
+            loop {
+                // SAFETY: the call takes nothing.
+                unsafe { libc::pause() };
+            }
+        }
+        Self(i32::try_from(pid).unwrap())
+    }
+}
+
+#[cfg(test)]
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: the call takes numbers.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        // SAFETY: the kernel writes nothing.
+        unsafe { libc::waitpid(self.0, ptr::null_mut(), libc::__WALL) };
+    }
+}

@@ -28,6 +28,13 @@ impl<T: Copy> List<T> {
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
 
+    /// Tells whether memory of the list is in a range of addresses.
+    pub(in crate::sys) fn is_in(&self, start: u64, end: u64) -> bool {
+        let own = self.start.addr() as u64;
+        let bytes = self.room * size_of::<T>();
+        own < end && start < own.saturating_add(bytes as u64)
+    }
+
     /// Returns an item.
     pub(in crate::sys) fn get(&self, at: usize) -> Option<T> {
         self.items().get(at).copied()

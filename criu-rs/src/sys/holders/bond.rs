@@ -159,19 +159,20 @@ fn reap_by(
 fn once(held: &Held, by: &impl Fn(i32, i32, Instant) -> Result<(), i32>) -> Result<(), Kept> {
     let mut kept = Kept::Unwilling(libc::ESRCH);
     for thread in Threads::of(held.task).iter() {
-        match by(thread, held.inner, Instant::now() + LONGEST_STOP) {
+        let reaped = by(thread, held.inner, Instant::now() + LONGEST_STOP);
+        // A thread that executes a program meanwhile goes on under the number of its process.
+        for number in [thread, held.task] {
+            if tracer(number) == Some(raw::own_thread()) && !raw::let_go(number, LONGEST_STOP) {
+                return Err(Kept::Stuck(number));
+            }
+        }
+        match reaped {
             // Somebody else may have reaped it meanwhile.
             Ok(()) | Err(libc::ECHILD) => return Ok(()),
             Err(libc::ESRCH) => {}
             Err(libc::EPERM) => {
                 let by = tracer(thread).and_then(process_of);
                 kept = by.map_or(Kept::Unwilling(libc::EPERM), Kept::Traced);
-            }
-            Err(libc::ETIMEDOUT) if tracer(thread) == Some(raw::own_thread()) => {
-                if !raw::let_go(thread, LONGEST_STOP) {
-                    return Err(Kept::Stuck(thread));
-                }
-                kept = Kept::Unwilling(libc::ETIMEDOUT);
             }
             Err(errno) => kept = Kept::Unwilling(errno),
         }

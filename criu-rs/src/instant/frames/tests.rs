@@ -282,18 +282,23 @@ libc.madvise(start, size, 14 if sys.argv[2] == 'huge' else 15)
 count, value = size // page, 1
 def put(at, value): ctypes.memset(start + at * page + 8 * (at % 500), value % 255 + 1, 8)
 for at in range(count): put(at, at)
-children = []
+children, moving = [], threading.Lock()
+def sleep():
+    # Whoever reads the answers is to see the end of the process.
+    os.close(0)
+    os.close(1)
+    while True: signal.pause()
 def park():
     child = os.fork()
-    if child == 0:
-        while True: signal.pause()
+    if child == 0: sleep()
     children.append(child)
     return child
 def storm():
     at = 0
     while True:
         at = (at * 5 + 12345) % count
-        libc.memset(start + at * page, random.randrange(256), page)
+        # While memory is on its way to another address, nothing is there.
+        with moving: libc.memset(start + at * page, random.randrange(256), page)
 def answer(*words): print(*words, flush=True)
 answer('ready')
 for line in sys.stdin:
@@ -324,15 +329,16 @@ for line in sys.stdin:
     elif word == 'move':
         part, place = 1 << 20, area(1 << 20)
         ends = start, start + size - part
-        libc.mremap(ends[0], part, part, 3, place)
-        libc.mremap(ends[1], part, part, 3, ends[0])
-        libc.mremap(place, part, part, 3, ends[1])
+        with moving:
+            libc.mremap(ends[0], part, part, 3, place)
+            libc.mremap(ends[1], part, part, 3, ends[0])
+            libc.mremap(place, part, part, 3, ends[1])
         answer('done')
     elif word == 'child':
         child = os.fork()
         if child == 0:
             for at in range(0, count, 3): put(at, 77)
-            while True: signal.pause()
+            sleep()
         children.append(child)
         answer('done')
     elif word == 'collapse':

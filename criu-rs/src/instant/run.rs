@@ -294,11 +294,13 @@ fn ways(
             _ => idle.clone().unwrap_or(WhyNot::Unasked),
         };
         let inner = u32::try_from(record.get(Field::Inner)).ok();
-        let is_saved = inner.is_some_and(|inner| checkpoint.task(inner).is_some());
+        // A task that has ended and is not reaped has no memory.
+        let is_saved =
+            inner.and_then(|inner| checkpoint.task(inner)).is_some_and(|task| task.is_alive());
         let way = match held.iter().find(|held| held.pid == pid) {
             Some(Held { pages, fork, .. }) => Way::Held { pages: *pages, fork: *fork },
             None if is_saved => Way::Captured(why_not()),
-            // It has ended before the freeze.
+            // The task had ended by then.
             None => continue,
         };
         tasks.push(TaskCapture { pid, way });

@@ -37,7 +37,7 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// One writer of 16 MiB, and nothing else.
+    /// A shape with one writer of 16 MiB, and nothing else.
     pub const USUAL: Self = Self {
         mib: 16,
         writers: 1,

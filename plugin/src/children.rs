@@ -8,8 +8,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::BorrowedFd;
 
 use crate::journal::{Field, Journal, Record, State};
-use crate::proc::{self, Text};
 use crate::sys::file;
+use crate::sys::proc::{self, Text};
 
 /// Tells whether the journal names holders that are kept.
 pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {

@@ -3,9 +3,9 @@
 use std::io;
 use std::ops::Range;
 
-use crate::lines::{Line, Lines};
-use crate::proc::{self, Text, number, words};
 use crate::sys::file::Kind;
+use crate::sys::lines::{Line, Lines};
+use crate::sys::proc::{self, Text, number, words};
 
 /// A reader of `/proc/PID/maps` of a holder, whose mappings do not change. It goes on from where it
 /// stands, because CRIU asks about ascending addresses, and begins again if an address is lower.

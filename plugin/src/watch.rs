@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use crate::journal::{Field, Journal, Record, State};
 use crate::mappings::{Look, Mappings};
-use crate::proc::{self, PAGE};
 use crate::sys::file;
 use crate::sys::pagemap::{EMPTY, Pagemap, Region, SMALL};
+use crate::sys::proc::{self, PAGE};
 
 /// The descriptor of a pagemap, and whose pages it shows. CRIU asks about one task after another,
 /// so the last one is remembered.

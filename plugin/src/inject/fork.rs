@@ -6,12 +6,13 @@ use super::filter::{self, Verdict};
 use super::frame::{Call, NOBODY, WALL};
 use super::guest::{Guest, Made, Room, pass};
 use super::park::Twin;
-use super::sys::{self, Fd};
 use super::text::{Status, decimal, words};
 use super::time::{Moment, Patience};
 use super::trace::{Registers, Thread};
-use super::{Errno, GiveUp, Held, Owner, end};
+use super::{GiveUp, Held, Owner, end};
 use crate::journal::Reason;
+use crate::sys::call::{self, Fd};
+use crate::sys::errno::Errno;
 
 /// Forks a task, and parks the child.
 pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
@@ -35,7 +36,7 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
     }
     if let Err(errno) = guest.restore() {
         // The journal will not name the holder, so nobody else would end it.
-        let _ = sys::kill(twin.thread.0);
+        let _ = call::kill(twin.thread.0);
         return Err(GiveUp::with(Reason::Lost)(errno));
     }
     match parked {
@@ -56,8 +57,8 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
 fn look(thread: Thread, registers: &Registers) -> Result<bool, GiveUp> {
     let fork = GiveUp::with(Reason::Fork);
     // The child would be the first process of a pid namespace, and end it.
-    let own = sys::link(thread.0, "ns/pid").map_err(fork)?;
-    if sys::link(thread.0, "ns/pid_for_children") != Ok(own) {
+    let own = call::link(thread.0, "ns/pid").map_err(fork)?;
+    if call::link(thread.0, "ns/pid_for_children") != Ok(own) {
         return Err(fork(Errno(libc::EXDEV)));
     }
     let call = |number, arguments| filter::Call { number, arguments };

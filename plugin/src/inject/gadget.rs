@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::Errno;
-use super::sys::Fd;
 use super::text::{Lines, decimal, hexadecimal, words};
+use crate::sys::call::Fd;
+use crate::sys::errno::Errno;
 
 /// Addresses of instructions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -269,8 +269,8 @@ static CACHE: [AtomicU64; ENTRIES * WORDS] = [const { AtomicU64::new(0) }; ENTRI
 
 #[cfg(test)]
 mod tests {
-    use super::super::sys::Access;
     use super::*;
+    use crate::sys::call::Access;
 
     #[test]
     fn instructions_are_told_from_others() {

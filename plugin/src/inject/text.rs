@@ -1,7 +1,7 @@
 //! Texts of `/proc`, read piece by piece into a fixed buffer.
 
-use super::Errno;
-use super::sys::{Access, Fd};
+use crate::sys::call::{Access, Fd};
+use crate::sys::errno::Errno;
 
 /// The lines of a file of a process. A line that is longer than the buffer is cut.
 #[derive(Debug)]

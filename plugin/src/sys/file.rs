@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
-use crate::proc::Text;
+use super::proc::Text;
 
 /// The kind of file that a path leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::lines::Lines;
-use crate::proc::{self, PAGE, words};
+use super::lines::Lines;
+use super::proc::{self, PAGE, words};
 
 /// The slots of one function, which lead to another while the value lives.
 #[derive(Debug)]

@@ -167,7 +167,7 @@ impl Pagemap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proc::PAGE;
+    use crate::sys::proc::PAGE;
 
     #[test]
     fn written_pages_are_found() {

@@ -2,21 +2,21 @@
 
 #![allow(unsafe_code)]
 
-use super::Errno;
+use super::errno::Errno;
 use super::raw::{self, number};
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct Fd(libc::c_int);
+pub(crate) struct Fd(libc::c_int);
 
 impl Fd {
     /// Opens a file of a process in `/proc`.
-    pub(super) fn open(pid: i32, name: &str, access: Access) -> Result<Self, Errno> {
+    pub(crate) fn open(pid: i32, name: &str, access: Access) -> Result<Self, Errno> {
         Self::open_path(&Path::new(pid, name)?, access)
     }
 
     /// Opens the list of the children of a process's first thread.
-    pub(super) fn children(pid: i32) -> Result<Self, Errno> {
+    pub(crate) fn children(pid: i32) -> Result<Self, Errno> {
         let mut path = Path::new(pid, "task/")?;
         path.push_number(pid)?;
         path.push(b"/children")?;
@@ -37,7 +37,7 @@ impl Fd {
     }
 
     /// Reads on from the file's position.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let place = buffer.as_mut_ptr().expose_provenance();
         let arguments = [number(self.0), place, buffer.len(), 0, 0, 0];
         loop {
@@ -50,7 +50,7 @@ impl Fd {
     }
 
     /// Fills the buffer from a place of the file.
-    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Errno> {
+    pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Errno> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let place = rest.as_mut_ptr().expose_provenance();
@@ -67,7 +67,7 @@ impl Fd {
     }
 
     /// Writes the whole buffer to a place of the file.
-    pub(super) fn write_at(&self, buffer: &[u8], at: u64) -> Result<(), Errno> {
+    pub(crate) fn write_at(&self, buffer: &[u8], at: u64) -> Result<(), Errno> {
         let mut done = 0;
         while let Some(rest) = buffer.get(done..).filter(|rest| !rest.is_empty()) {
             let place = rest.as_ptr().expose_provenance();
@@ -84,7 +84,7 @@ impl Fd {
     }
 
     /// Reads a word from a place of the file.
-    pub(super) fn word_at(&self, at: u64) -> Result<u64, Errno> {
+    pub(crate) fn word_at(&self, at: u64) -> Result<u64, Errno> {
         let mut word = [0; 8];
         self.read_at(&mut word, at)?;
         Ok(u64::from_le_bytes(word))
@@ -100,14 +100,14 @@ impl Drop for Fd {
 
 /// The ways to open a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Access {
+pub(crate) enum Access {
     Read,
     Write,
     Both,
 }
 
 /// A link of a process in `/proc`.
-pub(super) fn link(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
+pub(crate) fn link(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
     let path = Path::new(pid, name)?;
     let mut text = [0_u8; 64];
     let place = text.as_mut_ptr().expose_provenance();
@@ -118,7 +118,7 @@ pub(super) fn link(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
 }
 
 /// Nanoseconds of the monotonic clock.
-pub(super) fn nanoseconds() -> Result<u64, Errno> {
+pub(crate) fn nanoseconds() -> Result<u64, Errno> {
     let mut time = [0_u64; 2];
     let place = time.as_mut_ptr().expose_provenance();
     // SAFETY: the kernel writes one time, seconds and nanoseconds.
@@ -127,7 +127,7 @@ pub(super) fn nanoseconds() -> Result<u64, Errno> {
 }
 
 /// Sleeps for some nanoseconds, less than a second. A signal ends the sleep.
-pub(super) fn sleep(nanoseconds: u64) {
+pub(crate) fn sleep(nanoseconds: u64) {
     let pause = [0, nanoseconds];
     let place = pause.as_ptr().expose_provenance();
     // SAFETY: the kernel reads one time, and writes none.
@@ -138,14 +138,14 @@ pub(super) fn sleep(nanoseconds: u64) {
 const MONOTONIC: usize = 1;
 
 /// Sends SIGKILL to a process.
-pub(super) fn kill(pid: i32) -> Result<(), Errno> {
+pub(crate) fn kill(pid: i32) -> Result<(), Errno> {
     let pid = u32::try_from(pid).map_err(|_| Errno(libc::ESRCH))? as usize;
     // SAFETY: the call takes numbers.
     unsafe { raw::call(libc::SYS_kill, [pid, number(libc::SIGKILL), 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Asks for a new status of a traced thread. `None` if there is none.
-pub(super) fn status(tid: i32) -> Result<Option<libc::c_int>, Errno> {
+pub(crate) fn status(tid: i32) -> Result<Option<libc::c_int>, Errno> {
     let mut status: libc::c_int = 0;
     let place = (&raw mut status).expose_provenance();
     let tid = u32::try_from(tid).map_err(|_| Errno(libc::ECHILD))? as usize;

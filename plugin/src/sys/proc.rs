@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek};
 use std::ops::Range;
 
-use crate::lines::{Line, Lines};
+use super::lines::{Line, Lines};
 
 /// A short text, such as a path. What does not fit is an error of [`Write`].
 #[derive(Clone, Copy, Debug)]

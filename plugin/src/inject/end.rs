@@ -8,12 +8,12 @@ use super::filter;
 use super::frame::Call;
 use super::guest::{Guest, Room, pass};
 use super::park;
-use super::text::{Stat, Status};
 use super::time::{Moment, Patience};
 use super::trace::{Registers, Stop, Thread};
 use crate::journal::Reason;
 use crate::sys::call;
 use crate::sys::errno::Errno;
+use crate::sys::proc::{Stat, Status};
 
 /// Kills a holder, if it is a child of the task.
 pub(super) fn kill(task: i32, holder: i32) -> Result<(), Errno> {
@@ -32,7 +32,8 @@ pub(super) fn kill(task: i32, holder: i32) -> Result<(), Errno> {
 /// Kills a holder, and reaps it through its stopped task.
 pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
     let depth = Status::of(task)?.depth;
-    let inner = Status::at_depth(holder, depth).map_err(|_| Errno(libc::ECHILD))?;
+    let inner = Status::of(holder).ok().and_then(|status| status.at_depth(depth));
+    let inner = inner.ok_or(Errno(libc::ECHILD))?;
     kill(task, holder)?;
     let patience = Patience::until(Moment::now() + DEATH);
     loop {

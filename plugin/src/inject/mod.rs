@@ -15,8 +15,6 @@ mod guest;
 #[cfg(target_arch = "x86_64")]
 mod park;
 #[cfg(target_arch = "x86_64")]
-mod text;
-#[cfg(target_arch = "x86_64")]
 mod time;
 #[cfg(target_arch = "x86_64")]
 mod trace;

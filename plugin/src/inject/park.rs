@@ -2,13 +2,13 @@
 
 use super::frame::{self, Call, NOBODY};
 use super::guest::Guest;
-use super::text::{Stat, decimal, hexadecimal, words};
 use super::time::{Moment, Patience};
 use super::trace::{Stop, Thread};
 use super::{GiveUp, MAGIC, Owner};
 use crate::journal::Reason;
 use crate::sys::call::{self, Access, Fd};
 use crate::sys::errno::Errno;
+use crate::sys::proc::{Stat, decimal, hexadecimal, words};
 
 /// A child that stands where its parent made it. Behind each of its calls is one that ends it.
 #[derive(Clone, Copy, Debug)]

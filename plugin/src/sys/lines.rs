@@ -1,17 +1,18 @@
 //! Lines of a file, read piece by piece into a buffer of fixed size.
 
-use std::fs::File;
-use std::io::{self, Read};
+use super::call::{Access, Fd};
+use super::errno::Errno;
 
 /// A reader of the lines of a file such as `/proc/PID/maps`. It does not allocate.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    file: File,
+    file: Fd,
     buffer: [u8; ROOM],
     /// Start and end of the bytes that have been read and not been taken.
     start: usize,
     end: usize,
-    has_ended: bool,
+    /// The rest of a line that was cut follows.
+    is_cut: bool,
 }
 
 /// A line, without the character that ends it.
@@ -19,7 +20,7 @@ pub(crate) struct Lines {
 pub(crate) enum Line<'b> {
     /// A line as the file has it.
     Whole(&'b [u8]),
-    /// The first bytes of a line that is longer than the buffer. The rest has been skipped.
+    /// The first bytes of a line that fills the buffer. The rest is skipped.
     Cut(&'b [u8]),
 }
 
@@ -32,86 +33,60 @@ impl<'b> Line<'b> {
 }
 
 impl Lines {
+    /// Reads a file of a process.
+    pub(crate) fn open(pid: i32, name: &str) -> Result<Self, Errno> {
+        Ok(Self::of(Fd::open(pid, name, Access::Read)?))
+    }
+
     /// Reads a file from where it stands.
-    pub(crate) fn new(file: File) -> Self {
-        Self { file, buffer: [0; ROOM], start: 0, end: 0, has_ended: false }
+    pub(crate) fn of(file: Fd) -> Self {
+        Self { file, buffer: [0; ROOM], start: 0, end: 0, is_cut: false }
     }
 
     /// Returns the next line, or `None` at the end of the file.
     ///
     /// # Errors
     /// The errors of `read(2)`.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Line<'_>>, Errno> {
         loop {
-            let known = self.buffer.get(self.start..self.end).unwrap_or_default();
-            let length = known.iter().position(|byte| *byte == b'\n');
-            if let Some(length) = length {
-                let (from, to) = (self.start, self.start.saturating_add(length));
-                self.start = to.saturating_add(1);
-                return Ok(self.buffer.get(from..to).map(Line::Whole));
+            let unread = self.buffer.get(self.start..self.end).unwrap_or_default();
+            let (length, step, cut) = match unread.iter().position(|byte| *byte == b'\n') {
+                Some(length) => (length, length + 1, false),
+                None if unread.len() == ROOM => (ROOM, ROOM, true),
+                None if self.fill()? => continue,
+                None if self.start == self.end => return Ok(None),
+                // The last line, without an end.
+                None => (self.end - self.start, self.end - self.start, false),
+            };
+            let start = self.start;
+            self.start += step;
+            if std::mem::replace(&mut self.is_cut, cut) {
+                continue;
             }
-            let room = self.end.saturating_sub(self.start);
-            if room == ROOM {
-                self.skip()?;
-                return Ok(self.buffer.get(..CUT).map(Line::Cut));
-            }
-            if self.has_ended {
-                let from = std::mem::replace(&mut self.start, self.end);
-                let rest = self.buffer.get(from..self.end).filter(|rest| !rest.is_empty());
-                return Ok(rest.map(Line::Whole));
-            }
-            self.fill()?;
+            let line = self.buffer.get(start..start + length);
+            return Ok(line.map(if cut { Line::Cut } else { Line::Whole }));
         }
     }
 
-    /// Moves what is known to the front, and reads more.
-    fn fill(&mut self) -> io::Result<()> {
+    /// Reads more of the file behind what is not read yet. Returns `false` at the file's end.
+    fn fill(&mut self) -> Result<bool, Errno> {
         self.buffer.copy_within(self.start..self.end, 0);
-        self.end = self.end.saturating_sub(self.start);
+        self.end -= self.start;
         self.start = 0;
-        let count = read(&mut self.file, self.buffer.get_mut(self.end..).unwrap_or_default())?;
-        self.end = self.end.saturating_add(count);
-        self.has_ended = count == 0;
-        Ok(())
-    }
-
-    /// Drops the line that fills the buffer, but for its first bytes.
-    fn skip(&mut self) -> io::Result<()> {
-        loop {
-            let tail = self.buffer.get_mut(CUT..).unwrap_or_default();
-            let count = read(&mut self.file, tail)?;
-            let end = tail.get(..count).and_then(|new| new.iter().position(|byte| *byte == b'\n'));
-            self.end = CUT.saturating_add(count);
-            self.start = self.end;
-            if let Some(end) = end {
-                self.start = CUT.saturating_add(end).saturating_add(1);
-                return Ok(());
-            }
-            if count == 0 {
-                self.has_ended = true;
-                return Ok(());
-            }
-        }
+        let read = self.file.read(self.buffer.get_mut(self.end..).unwrap_or_default())?;
+        self.end += read;
+        Ok(read > 0)
     }
 }
 
-fn read(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match file.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// Bytes of the buffer. A path has at most 4096, which `maps` writes as up to four times as many.
-const ROOM: usize = 8192;
-/// Bytes that are kept of a longer line.
-const CUT: usize = 512;
+/// Bytes of the buffer. A longer line of `maps` loses the end of its path.
+const ROOM: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{Seek, Write};
+    use std::os::fd::OwnedFd;
 
     use super::*;
 
@@ -125,7 +100,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         file.write_all(text).unwrap();
         file.rewind().unwrap();
-        let mut lines = Lines::new(file);
+        let mut lines = Lines::of(OwnedFd::from(file).into());
         let mut found = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             found.push((matches!(line, Line::Whole(_)), line.bytes().to_vec()));
@@ -149,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_and_the_next_is_whole() {
-        for length in [ROOM - 1, ROOM, ROOM + 1, 2 * ROOM, 5 * ROOM - CUT, 70_000] {
+        for length in [ROOM - 1, ROOM, ROOM + 1, 2 * ROOM, 5 * ROOM - 512, 70_000] {
             let text = format!("a\n{}\nb\n", "y".repeat(length));
             let found = lines_of(text.as_bytes());
             assert_eq!(found.len(), 3, "{length}");
@@ -162,7 +137,20 @@ mod tests {
     fn the_last_line_needs_no_end() {
         assert_eq!(lines_of(b"a\nb"), [(true, b"a".to_vec()), (true, b"b".to_vec())]);
         assert_eq!(lines_of(b""), []);
-        assert_eq!(lines_of(&[b'z'; 3 * ROOM]), [(false, vec![b'z'; CUT])]);
+        assert_eq!(lines_of(&[b'z'; 3 * ROOM]), [(false, vec![b'z'; ROOM])]);
         assert_eq!(lines_of(b"\n\n"), [(true, vec![]), (true, vec![])]);
+    }
+
+    #[test]
+    fn own_mappings_are_read() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let mut lines = Lines::open(pid, "maps").unwrap();
+        let mut count = 0;
+        while let Some(line) = lines.next().unwrap() {
+            assert!(line.bytes().windows(5).any(|word| word == b"-p 00" || word[0] != 0));
+            count += 1;
+        }
+        let text = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(count + 3 >= text.lines().count() && count <= text.lines().count() + 3);
     }
 }

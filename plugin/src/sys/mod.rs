@@ -4,6 +4,7 @@
 //! ```text
 //! errno     numbers of errors
 //! raw       system calls as instructions
+//! path      paths of files of /proc
 //! call      files of /proc and the status of other processes, by such calls
 //! lines     the lines of a file
 //! proc      facts of /proc
@@ -25,6 +26,8 @@ pub(crate) mod got;
 pub(crate) mod lines;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod pagemap;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod path;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod proc;
 #[cfg(target_arch = "x86_64")]

@@ -3,13 +3,16 @@
 //! A holder is a child of its task. CRIU finds the tasks of a tree in the files `children` of
 //! `/proc`, and would save the holder as one of them.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::journal::{Field, Journal, Record, State};
-use crate::proc::{self, Text};
+use crate::sys::call::Fd;
+use crate::sys::errno::Errno;
 use crate::sys::file;
+use crate::sys::path::Path;
+use crate::sys::proc::{Stat, decimal, each};
 
 /// Tells whether the journal names holders that are kept.
 pub(crate) fn are_kept(journal: &Journal<'_>) -> bool {
@@ -27,10 +30,10 @@ pub(crate) fn hide(
     parent: BorrowedFd<'_>,
     fd: BorrowedFd<'_>,
 ) -> io::Result<()> {
-    let mut list = File::from(fd.try_clone_to_owned()?);
+    let list = Fd::from(fd.try_clone_to_owned()?);
     // The list is read once: while tasks come and go, the kernel may leave out one the first time.
     let mut others = file::memory(c"children")?;
-    each(&mut list, |pid| match is_kept(journal, parent, pid) {
+    each(&list, |pid| match is_kept(journal, parent, pid) {
         true => Ok(()),
         false => write!(others, "{pid} "),
     })?;
@@ -43,14 +46,15 @@ pub(crate) fn hide(
 /// # Errors
 /// The task is gone, or a list cannot be read.
 pub(crate) fn have_ended(task: i32) -> io::Result<bool> {
-    let threads = std::fs::read_dir(Text::of(format_args!("/proc/{task}/task"))?.as_str())?;
-    for thread in threads {
-        let mut list = File::open(thread?.path().join("children"))?;
+    for thread in std::fs::read_dir(format!("/proc/{task}/task"))? {
+        let thread = decimal(thread?.file_name().as_bytes());
+        let thread = thread.and_then(|thread| i32::try_from(thread).ok()).unwrap_or(0);
         let mut have = false;
-        each(&mut list, |pid| {
+        each(&Fd::children(task, thread)?, |pid| {
             // A child that is gone has been reaped.
-            have |= i32::try_from(pid).is_ok_and(|pid| proc::has_ended(pid).unwrap_or(false));
-            Ok(())
+            let stat = i32::try_from(pid).ok().and_then(|pid| Stat::of(pid).ok());
+            have |= stat.is_some_and(|stat| stat.has_ended());
+            Ok::<_, Errno>(())
         })?;
         if have {
             return Ok(true);
@@ -62,42 +66,20 @@ pub(crate) fn have_ended(task: i32) -> io::Result<bool> {
 /// Tells whether a process is a holder that is kept. Its start time tells it from others, and the
 /// signal of its end: the end of a holder has none.
 fn is_kept(journal: &Journal<'_>, parent: BorrowedFd<'_>, pid: u64) -> bool {
-    let stat = || file::at(parent, Text::of(format_args!("../{pid}/stat\0")).ok()?.as_str());
+    let path = Path::of(format_args!("../{pid}/stat"));
+    let stat = path.and_then(|path| Stat::read(&Fd::open_from(parent, &path)?));
     // A process that is gone is none that CRIU could save.
-    let Some((start, signal)) = stat().and_then(|stat| proc::birth(&stat).ok()) else {
-        return false;
-    };
+    let Ok(stat) = stat else { return false };
     let is_named = |record: &Record<'_>| {
-        record.state() == Some(State::Kept) && record.get(Field::HolderStart) == start
+        record.state() == Some(State::Kept) && record.get(Field::HolderStart) == stat.start
     };
-    signal == 0 && journal.records().any(|record| is_named(&record))
-}
-
-/// Calls a function with each number of a list.
-fn each(list: &mut File, mut found: impl FnMut(u64) -> io::Result<()>) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    let mut number: Option<u64> = None;
-    loop {
-        let count = list.read(&mut buffer)?;
-        for byte in buffer.get(..count).unwrap_or_default() {
-            match byte {
-                b'0'..=b'9' => {
-                    let digit = u64::from(byte - b'0');
-                    let more = number.unwrap_or(0).checked_mul(10);
-                    let more = more.and_then(|more| more.checked_add(digit));
-                    number = Some(more.ok_or(io::ErrorKind::InvalidData)?);
-                }
-                _ => number.take().map_or(Ok(()), &mut found)?,
-            }
-        }
-        if count == 0 {
-            return number.map_or(Ok(()), found);
-        }
-    }
+    stat.exit_signal == 0 && journal.records().any(|record| is_named(&record))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Read;
     use std::os::fd::AsFd;
     use std::sync::atomic::AtomicU64;
 
@@ -123,7 +105,7 @@ mod tests {
             (0..Journal::bytes(3) / 8).map(|_| AtomicU64::default()).collect();
         let journal = Journal::make(&words);
         let (holder, other, own) = (Quiet::new(), Quiet::new(), std::process::id());
-        let started = |pid: i32| proc::started(pid).unwrap();
+        let started = |pid: i32| Stat::of(pid).unwrap().start;
         // The process itself was started at that time, too, and its end has a signal.
         for start in [started(holder.0), started(i32::try_from(own).unwrap())] {
             let record = journal.add(0).unwrap();
@@ -157,32 +139,17 @@ mod tests {
             let own = i32::try_from(std::process::id()).unwrap();
             let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
             let number = i32::try_from(child.id()).unwrap();
-            assert!(!proc::has_ended(number).unwrap());
+            assert!(!Stat::of(number).unwrap().has_ended());
             child.kill().unwrap();
-            let has_ended = || proc::has_ended(number).unwrap();
+            let has_ended = || Stat::of(number).unwrap().has_ended();
             let soon = std::time::Instant::now() + std::time::Duration::from_secs(15);
             while !has_ended() && std::time::Instant::now() < soon {
                 std::thread::yield_now();
             }
             assert!(has_ended() && have_ended(own).unwrap());
             child.wait().unwrap();
-            assert!(proc::has_ended(number).is_err());
+            assert!(Stat::of(number).is_err());
         };
         std::thread::spawn(look).join().unwrap();
-    }
-
-    #[test]
-    fn numbers_go_over_the_pieces_of_a_list() {
-        let numbers: Vec<u64> = (0..3000).map(|n| n * 37).collect();
-        let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-        let mut found = Vec::new();
-        let note = |pid| {
-            found.push(pid);
-            Ok(())
-        };
-        each(&mut list(&words.join(" ")), note).unwrap();
-        assert_eq!(found, numbers);
-        let error = each(&mut list("99999999999999999999"), |_| Ok(())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -10,8 +10,7 @@
 //! watch       which task a pagemap is of, and what its holder has
 //! mappings    the mappings of a holder, and which of them are special
 //! inject      forks a stopped task, parks the child, and removes it again
-//! sys         system calls, memory that others share, the slots through which a program calls
-//! proc, lines    small files of /proc, read without allocating
+//! sys         system calls, files of /proc, memory that others share, the slots of a program
 //! journal     what criu-rs and the plugin tell each other, in memory that both map
 //! ```
 //!
@@ -22,11 +21,7 @@ mod calls;
 #[cfg(target_arch = "x86_64")]
 mod children;
 #[cfg(target_arch = "x86_64")]
-mod lines;
-#[cfg(target_arch = "x86_64")]
 mod mappings;
-#[cfg(target_arch = "x86_64")]
-mod proc;
 #[cfg(target_arch = "x86_64")]
 mod scan;
 #[cfg(target_arch = "x86_64")]

@@ -3,9 +3,10 @@
 use std::io;
 use std::ops::Range;
 
-use crate::lines::{Line, Lines};
-use crate::proc::{self, Text, number, words};
 use crate::sys::file::Kind;
+use crate::sys::lines::Lines;
+use crate::sys::path::Path;
+use crate::sys::proc::Mapping;
 
 /// A reader of `/proc/PID/maps` of a holder, whose mappings do not change. It goes on from where it
 /// stands, because CRIU asks about ascending addresses, and begins again if an address is lower.
@@ -14,7 +15,7 @@ pub(crate) struct Mappings {
     holder: i32,
     lines: Lines,
     /// The mapping at which the reader stands, unless it is at the end.
-    current: Option<Mapping>,
+    current: Option<Part>,
     /// End of the last mapping before that one.
     passed: u64,
     /// The last file that was looked at. A library has several mappings in a row.
@@ -31,9 +32,9 @@ pub(crate) struct Look {
     pub(crate) is_special: bool,
 }
 
-/// A mapping.
+/// A part of the address space.
 #[derive(Clone, Debug)]
-struct Mapping {
+struct Part {
     range: Range<u64>,
     is_special: bool,
 }
@@ -44,7 +45,7 @@ impl Mappings {
     /// # Errors
     /// The errors of `open(2)`.
     pub(crate) fn of(holder: i32) -> io::Result<Self> {
-        let lines = Lines::new(proc::open(holder, "maps")?);
+        let lines = Lines::open(holder, "maps")?;
         Ok(Self { holder, lines, current: None, passed: 0, seen: Seen::default() })
     }
 
@@ -61,8 +62,8 @@ impl Mappings {
             if self.current.is_none() {
                 self.current = self.read()?;
             }
-            let Some(mapping) = &self.current else { return Ok(look) };
-            let Mapping { range: Range { start, end }, is_special } = *mapping;
+            let Some(part) = &self.current else { return Ok(look) };
+            let Part { range: Range { start, end }, is_special } = *part;
             if start >= range.end {
                 return Ok(look);
             }
@@ -79,79 +80,38 @@ impl Mappings {
     }
 
     /// Reads the next mapping.
-    fn read(&mut self) -> io::Result<Option<Mapping>> {
+    fn read(&mut self) -> io::Result<Option<Part>> {
         let Some(line) = self.lines.next()? else { return Ok(None) };
-        let entry = Entry::parse(line).ok_or(io::ErrorKind::InvalidData)?;
-        let is_special = entry.is_shared || entry.is_special_file(self.holder, &mut self.seen);
-        Ok(Some(Mapping { range: entry.range, is_special }))
-    }
-}
-
-/// A line of `/proc/PID/maps`.
-#[derive(Debug, Eq, PartialEq)]
-struct Entry<'l> {
-    range: Range<u64>,
-    is_shared: bool,
-    /// Device number, as it stands there.
-    device: &'l [u8],
-    /// Inode number, or 0 if there is no file.
-    inode: u64,
-}
-
-impl<'l> Entry<'l> {
-    /// Understands a line such as `7f00-7f10 rw-s 00000000 00:01 1024 /dev/zero (deleted)`. A path
-    /// that is cut does not matter.
-    fn parse(line: Line<'l>) -> Option<Self> {
-        let mut fields = words(line.bytes());
-        let range = proc::range(fields.next()?)?;
-        let is_shared = match *fields.next()?.get(3)? {
-            b'p' => false,
+        let mapping = Mapping::parse(line).ok_or(io::ErrorKind::InvalidData)?;
+        let is_special = match mapping.permissions[3] {
+            b'p' => self.seen.is_special(&mapping, self.holder),
             b's' => true,
-            _ => return None,
+            _ => return Err(io::ErrorKind::InvalidData.into()),
         };
-        let (device, inode) = (fields.nth(1)?, number(fields.next()?)?);
-        Some(Self { range, is_shared, device, inode })
-    }
-
-    /// Tells whether the file that is mapped is a device or in hugetlbfs. A file that cannot be
-    /// looked at is taken for one.
-    fn is_special_file(&self, holder: i32, seen: &mut Seen) -> bool {
-        if self.inode == 0 {
-            return false;
-        }
-        if seen.is(self) {
-            return seen.is_special;
-        }
-        let Range { start, end } = self.range;
-        let path = Text::of(format_args!("/proc/{holder}/map_files/{start:x}-{end:x}"));
-        let kind = path.and_then(|path| Kind::of(path.as_str()));
-        let is_special = !kind.is_ok_and(|kind| kind.is_regular && kind.block_size < HUGE);
-        seen.note(self, is_special);
-        is_special
+        Ok(Some(Part { range: mapping.range, is_special }))
     }
 }
 
 /// A file, and whether it is special.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    device: [u8; 16],
-    length: usize,
+    device: u64,
     inode: u64,
     is_special: bool,
 }
 
 impl Seen {
-    fn is(&self, entry: &Entry<'_>) -> bool {
-        self.inode == entry.inode && self.device.get(..self.length) == Some(entry.device)
-    }
-
-    fn note(&mut self, entry: &Entry<'_>, is_special: bool) {
-        if let Some(place) = self.device.get_mut(..entry.device.len()) {
-            place.copy_from_slice(entry.device);
-            self.length = entry.device.len();
-            self.inode = entry.inode;
-            self.is_special = is_special;
+    /// Tells whether the file that is mapped is a device or in hugetlbfs. A file that cannot be
+    /// looked at is taken for one.
+    fn is_special(&mut self, mapping: &Mapping<'_>, holder: i32) -> bool {
+        let Mapping { range: Range { start, end }, device, inode, .. } = *mapping;
+        if inode != 0 && (device, inode) != (self.device, self.inode) {
+            let path = Path::of(format_args!("/proc/{holder}/map_files/{start:x}-{end:x}"));
+            let kind = path.map_err(io::Error::from).and_then(|path| Kind::of(&path));
+            let is_special = !kind.is_ok_and(|kind| kind.is_regular && kind.block_size < HUGE);
+            *self = Self { device, inode, is_special };
         }
+        inode != 0 && self.is_special
     }
 }
 

@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::journal::{Field, Journal};
 use crate::mappings::Look;
 use crate::sys::pagemap::{EMPTY, FILE, PRESENT, REGIONS, Region, SMALL, SWAPPED, Scan, ZERO};
+use crate::sys::proc::PAGE;
 use crate::watch::{Holder, Watch, without};
 
 /// Answers a scan of CRIU's. Returns the number of regions, or `None` if the kernel is to answer.
@@ -83,7 +84,7 @@ fn window(holder: &Holder, fd: c_int, scan: &mut Scan, range: &Range<u64>) -> An
 }
 
 fn pages(regions: &[Region]) -> u64 {
-    regions.iter().map(|region| (region.end - region.start) / crate::proc::PAGE).sum()
+    regions.iter().map(|region| (region.end - region.start) / PAGE).sum()
 }
 
-const _: () = assert!(SMALL / crate::proc::PAGE == REGIONS as u64);
+const _: () = assert!(SMALL / PAGE == REGIONS as u64);

@@ -6,10 +6,12 @@ use std::os::fd::BorrowedFd;
 use crate::children;
 use crate::inject::{self, GiveUp, Owner};
 use crate::journal::{Field, Head, Journal, Plugin, Reason, Record, State};
-use crate::proc::{self, Status};
 use crate::scan;
+use crate::sys::call::{Access, Fd};
 use crate::sys::got::{self, Slots};
 use crate::sys::pagemap::{PAGEMAP_SCAN, Pagemap, Scan};
+use crate::sys::path::Path;
+use crate::sys::proc::{self, Stat, Status};
 use crate::sys::shared::Mapped;
 use crate::sys::task;
 use crate::watch::Watch;
@@ -116,7 +118,8 @@ impl Session {
 /// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that
 /// is not known, and the errors of `mprotect(2)`.
 fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
-    Pagemap::new(std::fs::File::open("/proc/self/pagemap")?)?;
+    let path = Path::of(format_args!("/proc/self/pagemap"))?;
+    Pagemap::new(Fd::open_path(&path, Access::Read)?)?;
     if !got::mentions(PAGEMAP_SCAN) {
         return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
     }
@@ -132,28 +135,26 @@ fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)>
 /// Tells whether the process that a journal names as its owner is the one that has written it.
 fn is_of_owner(journal: &Journal<'_>) -> bool {
     let owner = i32::try_from(journal.head(Head::Owner)).ok();
-    let start = owner.and_then(|owner| proc::started(owner).ok());
-    start == Some(journal.head(Head::OwnerStart))
+    let stat = owner.and_then(|owner| Stat::of(owner).ok());
+    stat.is_some_and(|stat| stat.start == journal.head(Head::OwnerStart))
 }
 
 /// The task and the holder of a record, if the holder is still the process that the record names.
 fn held_by(record: &Record<'_>) -> Option<(i32, i32)> {
     let number = |field| i32::try_from(record.get(field)).ok();
     let (task, holder) = number(Field::Task).zip(number(Field::Holder))?;
-    let is_it = || proc::started(holder).is_ok_and(|start| start == record.get(Field::HolderStart));
+    let is_it = || Stat::of(holder).is_ok_and(|stat| stat.start == record.get(Field::HolderStart));
     (record.state() == Some(State::Held) && is_it()).then_some((task, holder))
 }
 
 /// Forks a task that is wanted, and notes its holder.
 fn hold(journal: &Journal<'_>, record: &Record<'_>, pid: i32) -> Result<(), GiveUp> {
-    let id = u64::from(pid.unsigned_abs());
-    let stop = |error: io::Error| GiveUp { reason: Reason::Stop, errno: errno(&error) };
-    let start = proc::started(pid).map_err(stop)?;
+    let start = Stat::of(pid).map_err(stop)?.start;
     let status = Status::of(pid).map_err(stop)?;
     // A record of another start time is about an earlier process of this number.
     let is_known = [0, start].contains(&record.get(Field::TaskStart));
     record.set(Field::TaskStart, start);
-    record.set(Field::Inner, status.inner);
+    record.set(Field::Inner, u64::from(status.inner().unsigned_abs()));
     match record.state() {
         Some(State::Wanted) if is_known => {}
         Some(State::Unwanted) if is_known => return Ok(()),
@@ -169,7 +170,7 @@ fn hold(journal: &Journal<'_>, record: &Record<'_>, pid: i32) -> Result<(), Give
         return Err(GiveUp { reason: Reason::Stop, errno: libc::EPERM });
     }
     // The holder would be one more number among the children of the task.
-    if status.inner != id && children::have_ended(pid).map_err(stop)? {
+    if status.inner() != pid && children::have_ended(pid).map_err(stop)? {
         return Err(GiveUp { reason: Reason::Ended, errno: 0 });
     }
     record.set(Field::Stack, task::stack_pointer(pid).map_err(stop)?);
@@ -184,6 +185,11 @@ fn hold(journal: &Journal<'_>, record: &Record<'_>, pid: i32) -> Result<(), Give
     record.set(Field::ForkTime, held.nanoseconds);
     record.pass(State::Held);
     Ok(())
+}
+
+/// A task that cannot be looked at.
+fn stop(error: impl Into<io::Error>) -> GiveUp {
+    GiveUp { reason: Reason::Stop, errno: errno(&error.into()) }
 }
 
 fn errno(error: &io::Error) -> i32 {

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 
 use crate::journal::{Field, Journal, Record, State};
 use crate::mappings::{Look, Mappings};
-use crate::proc::{self, PAGE};
+use crate::sys::call::{Access, Fd};
 use crate::sys::file;
 use crate::sys::pagemap::{EMPTY, Pagemap, Region, SMALL};
+use crate::sys::proc::{PAGE, Stat, decimal};
 
 /// The descriptor of a pagemap, and whose pages it shows. CRIU asks about one task after another,
 /// so the last one is remembered.
@@ -42,10 +44,10 @@ fn task_of(seen: Seen) -> Option<i32> {
     let mut buffer = [0; 64];
     let path = file::path_of(seen.fd, &mut buffer).ok()?;
     let rest = path.strip_suffix(b"/pagemap")?;
-    let pid = proc::number(rest.rsplit(|byte| *byte == b'/').next()?)?;
+    let pid = decimal(rest.rsplit(|byte| *byte == b'/').next()?)?;
     let pid = i32::try_from(pid).ok()?;
-    let own = proc::open(pid, "pagemap").ok()?;
-    let is_it = file::identity(std::os::fd::AsRawFd::as_raw_fd(&own)).ok()? == seen.file;
+    let own = Fd::open(pid, "pagemap", Access::Read).ok()?;
+    let is_it = file::identity(own.as_raw_fd()).ok()? == seen.file;
     is_it.then_some(pid)
 }
 
@@ -68,10 +70,10 @@ impl Holder {
         let record = journal.find(task).filter(|record| record.state() == Some(State::Held));
         let record = record.ok_or_else(missing)?;
         let pid = i32::try_from(record.get(Field::Holder)).map_err(|_| missing())?;
-        let pagemap = Pagemap::new(proc::open(pid, "pagemap")?)?;
+        let pagemap = Pagemap::new(Fd::open(pid, "pagemap", Access::Read)?)?;
         let mappings = Mappings::of(pid)?;
         // Whatever was opened is of the holder, and not of a later process with its number.
-        if proc::started(pid)? != record.get(Field::HolderStart) {
+        if Stat::of(pid)?.start != record.get(Field::HolderStart) {
             return Err(missing());
         }
         Ok(Self { task, pagemap, mappings, written: written(&record) })

@@ -20,8 +20,6 @@ const ROOMS: &[&str] = &[
     "lab/src/uffd.rs",
     "plugin/src/calls.rs",
     "plugin/src/descriptor.rs",
-    "plugin/src/inject/raw.rs",
-    "plugin/src/inject/sys.rs",
     "plugin/src/inject/trace.rs",
     "plugin/src/sys/",
     "plugin/tests/criu/memory.rs",

@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
+use super::GiveUp;
 use super::filter;
 use super::frame::Call;
 use super::guest::{Guest, Room, pass};
 use super::park;
-use super::sys;
-use super::text::{Stat, Status};
 use super::time::{Moment, Patience};
 use super::trace::{Registers, Stop, Thread};
-use super::{Errno, GiveUp};
 use crate::journal::Reason;
+use crate::sys::call;
+use crate::sys::errno::Errno;
+use crate::sys::proc::{Stat, Status};
 
 /// Kills a holder, if it is a child of the task.
 pub(super) fn kill(task: i32, holder: i32) -> Result<(), Errno> {
@@ -21,17 +22,18 @@ pub(super) fn kill(task: i32, holder: i32) -> Result<(), Errno> {
     if stat.parent != task || stat.exit_signal != 0 {
         // A task that has died has left its holder to another process, which reaps all children.
         if park::signature(holder).is_some() {
-            sys::kill(holder)?;
+            call::kill(holder)?;
         }
         return Err(none);
     }
-    sys::kill(holder)
+    call::kill(holder)
 }
 
 /// Kills a holder, and reaps it through its stopped task.
 pub(super) fn end(task: i32, holder: i32) -> Result<(), Errno> {
     let depth = Status::of(task)?.depth;
-    let inner = Status::at_depth(holder, depth).map_err(|_| Errno(libc::ECHILD))?;
+    let inner = Status::of(holder).ok().and_then(|status| status.at_depth(depth));
+    let inner = inner.ok_or(Errno(libc::ECHILD))?;
     kill(task, holder)?;
     let patience = Patience::until(Moment::now() + DEATH);
     loop {

@@ -3,8 +3,8 @@
 //! CRIU suspends the filters of the threads that it traces. They are in force again as soon as CRIU
 //! is killed, and by then the thread may be about to make a call that nobody expected of it.
 
-use super::Errno;
 use super::trace::{FILTER_MOST, Registers, Thread};
+use crate::sys::errno::Errno;
 
 /// Results of filters for a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,12 +6,14 @@ use super::filter::{self, Verdict};
 use super::frame::{Call, NOBODY, WALL};
 use super::guest::{Guest, Made, Room, pass};
 use super::park::Twin;
-use super::sys::{self, Fd};
-use super::text::{Status, decimal, words};
 use super::time::{Moment, Patience};
 use super::trace::{Registers, Thread};
-use super::{Errno, GiveUp, Held, Owner, end};
+use super::{GiveUp, Held, Owner, end};
 use crate::journal::Reason;
+use crate::sys::call::{self, Fd};
+use crate::sys::errno::Errno;
+use crate::sys::path::Path;
+use crate::sys::proc::{Status, each};
 
 /// Forks a task, and parks the child.
 pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
@@ -35,7 +37,7 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
     }
     if let Err(errno) = guest.restore() {
         // The journal will not name the holder, so nobody else would end it.
-        let _ = sys::kill(twin.thread.0);
+        let _ = call::kill(twin.thread.0);
         return Err(GiveUp::with(Reason::Lost)(errno));
     }
     match parked {
@@ -56,8 +58,8 @@ pub(super) fn fork_held(task: i32, owner: Owner) -> Result<Held, GiveUp> {
 fn look(thread: Thread, registers: &Registers) -> Result<bool, GiveUp> {
     let fork = GiveUp::with(Reason::Fork);
     // The child would be the first process of a pid namespace, and end it.
-    let own = sys::link(thread.0, "ns/pid").map_err(fork)?;
-    if sys::link(thread.0, "ns/pid_for_children") != Ok(own) {
+    let own = namespace(thread.0, "ns/pid").map_err(fork)?;
+    if namespace(thread.0, "ns/pid_for_children") != Ok(own) {
         return Err(fork(Errno(libc::EXDEV)));
     }
     let call = |number, arguments| filter::Call { number, arguments };
@@ -73,6 +75,13 @@ fn look(thread: Thread, registers: &Registers) -> Result<bool, GiveUp> {
         // The holder would run on in code of the task after a freeze.
         [Verdict::Other] => Err(GiveUp::because(Reason::Filter)),
     }
+}
+
+/// A link of a process to a namespace.
+fn namespace(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
+    let mut text = [0; 64];
+    call::link(&Path::in_process(pid, name)?, &mut text)?;
+    Ok(text)
 }
 
 /// Makes the child. The task is in `PTRACE_EVENT_STOP` then.
@@ -117,30 +126,15 @@ fn find(task: i32, inner: i32, deadline: Moment) -> Result<i32, Errno> {
 
 /// Looks at the children of a task, which are the children of its first thread.
 fn search(task: i32, inner: i32, depth: usize) -> Result<Option<i32>, Errno> {
-    let file = Fd::children(task)?;
-    let mut buffer = [0; 4096];
-    let (mut end, mut found) = (0, None);
-    loop {
-        let read = file.read(buffer.get_mut(end..).unwrap_or_default())?;
-        end += read;
-        let text = buffer.get(..end).unwrap_or_default();
-        // A number may go on in the next piece.
-        let whole = match read {
-            0 => end,
-            _ => text.iter().rposition(u8::is_ascii_whitespace).map_or(0, |space| space + 1),
-        };
-        for pid in words(text.get(..whole).unwrap_or_default()).filter_map(decimal) {
-            let pid = i32::try_from(pid).unwrap_or(0);
-            if Status::at_depth(pid, depth) == Ok(inner) {
-                found = Some(pid);
-            }
+    let mut found = None;
+    let listed = each(&Fd::children(task, task)?, |pid| {
+        let pid = i32::try_from(pid).unwrap_or(0);
+        if Status::of(pid).is_ok_and(|status| status.at_depth(depth) == Some(inner)) {
+            found = Some(pid);
         }
-        if read == 0 {
-            return Ok(found);
-        }
-        buffer.copy_within(whole..end, 0);
-        end -= whole;
-    }
+        Ok(())
+    });
+    listed.map(|()| found)
 }
 
 /// The child is traced, shares the table of descriptors until it has an empty one, and tells nobody

@@ -18,8 +18,8 @@
 //! flags that it does not know.
 
 use super::gadget::Gadgets;
-use super::raw;
 use super::trace::Registers;
+use crate::sys::raw;
 
 /// The most bytes of the memory below the stack.
 pub(super) const MOST: usize = 8 << 10;

@@ -1,11 +1,13 @@
 //! Instructions in the memory of a task that bring it back without help: `syscall; ret`, and
 //! `pop rax; ret`.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::Errno;
-use super::sys::Fd;
-use super::text::{Lines, decimal, hexadecimal, words};
+use crate::sys::call::Fd;
+use crate::sys::errno::Errno;
+use crate::sys::lines::Lines;
+use crate::sys::proc::Mapping;
 
 /// Addresses of instructions.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -20,16 +22,16 @@ pub(super) struct Gadgets {
 #[derive(Debug)]
 pub(super) struct Survey {
     /// The last executable mappings, in a ring: a program's own code comes first, and is large.
-    code: [Mapping; CODE],
+    code: [Code; CODE],
     seen: usize,
     /// Lowest address of the stack that the thread runs on, if nobody else uses what is below the
     /// stack pointer.
     pub(super) stack: Option<u64>,
 }
 
-/// A mapping of a file, or the vDSO with the inode number 0.
+/// An executable mapping of a file, or the vDSO with the inode number 0.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mapping {
+struct Code {
     start: u64,
     end: u64,
     /// Place in the file, device, and inode number.
@@ -42,47 +44,35 @@ struct Mapping {
 /// guard below it. Other stacks may be small, and have something else below them.
 pub(super) fn survey(pid: i32, stack_pointer: u64) -> Result<Survey, Errno> {
     let mut lines = Lines::open(pid, "maps")?;
-    let mut survey = Survey { code: [Mapping::default(); CODE], seen: 0, stack: None };
+    let mut survey = Survey { code: [Code::default(); CODE], seen: 0, stack: None };
     // End of the last mapping, if that is a guard.
     let mut guard = 0;
     while let Some(line) = lines.next()? {
-        let Some((mapping, permissions, name)) = parse(line) else { continue };
-        let is_file = mapping.file[2] != 0;
+        let Some(mapping) = Mapping::parse(line) else { continue };
+        let Mapping { range: Range { start, end }, permissions, name, .. } = mapping;
+        let is_file = mapping.inode != 0;
         if permissions == *b"r-xp" && (is_file || name == b"[vdso]") {
             if let Some(place) = survey.code.get_mut(survey.seen % CODE) {
-                *place = mapping;
+                let file = [mapping.offset, mapping.device, mapping.inode];
+                *place = Code { start, end, file };
             }
             survey.seen += 1;
         }
         // The address just below: a pointer at the end of a mapping belongs to that mapping.
         let below = stack_pointer.wrapping_sub(1);
-        let has = mapping.start <= below && below < mapping.end;
+        let has = start <= below && below < end;
         if has && permissions.starts_with(b"rw") && permissions[3] == b'p' && !is_file {
-            let is_stack = name == b"[stack]" || guard == mapping.start;
-            survey.stack = is_stack.then_some(mapping.start);
+            let is_stack = name == b"[stack]" || guard == start;
+            survey.stack = is_stack.then_some(start);
         }
-        let is_guard = permissions.starts_with(b"---") && mapping.end - mapping.start <= GUARD;
-        guard = if is_guard { mapping.end } else { 0 };
+        let is_guard = permissions.starts_with(b"---") && end - start <= GUARD;
+        guard = if is_guard { end } else { 0 };
     }
     Ok(survey)
 }
 
 /// Largest guard, in bytes. The C library has larger mappings without permissions below its heaps.
 const GUARD: u64 = 1 << 20;
-
-/// Parses a line: `start-end permissions offset major:minor inode name`.
-fn parse(line: &[u8]) -> Option<(Mapping, [u8; 4], &[u8])> {
-    let mut words = words(line);
-    let mut range = words.next()?.split(|byte| *byte == b'-');
-    let (start, end) = (hexadecimal(range.next()?)?, hexadecimal(range.next()?)?);
-    let permissions = <[u8; 4]>::try_from(words.next()?).ok()?;
-    let offset = hexadecimal(words.next()?)?;
-    let mut device = words.next()?.split(|byte| *byte == b':');
-    let device = hexadecimal(device.next()?)? << 32 | hexadecimal(device.next()?)?;
-    let inode = decimal(words.next()?)?;
-    let mapping = Mapping { start, end, file: [offset, device, inode] };
-    Some((mapping, permissions, words.next().unwrap_or_default()))
-}
 
 impl Survey {
     /// Finds the instructions, and makes sure that they are there now.
@@ -129,7 +119,7 @@ impl Gadgets {
 
 /// Searches a mapping.
 #[inline(never)]
-fn search(mapping: &Mapping, memory: &Fd, left: &mut u64) -> Gadgets {
+fn search(mapping: &Code, memory: &Fd, left: &mut u64) -> Gadgets {
     let mut found = Gadgets::default();
     let mut code = [0_u8; CHUNK];
     let mut at = mapping.start;
@@ -176,7 +166,7 @@ fn is_syscall(code: &[u8]) -> bool {
 }
 
 /// Finds what an earlier search of the same mapping has found.
-fn recall(mapping: &Mapping) -> Option<Gadgets> {
+fn recall(mapping: &Code) -> Option<Gadgets> {
     let cache = Locked::take()?;
     let entry = cache.entries().find(|entry| entry.is_of(mapping))?;
     let [syscall, pop] = [3, 4].map(|index| match entry.get(index) {
@@ -189,7 +179,7 @@ fn recall(mapping: &Mapping) -> Option<Gadgets> {
     Some(Gadgets { syscall, pop })
 }
 
-fn remember(mapping: &Mapping, found: Gadgets) {
+fn remember(mapping: &Code, found: Gadgets) {
     // The vDSO is small, and not in a file.
     if mapping.file[2] == 0 {
         return;
@@ -242,7 +232,7 @@ impl Entry {
         }
     }
 
-    fn is_of(&self, mapping: &Mapping) -> bool {
+    fn is_of(&self, mapping: &Code) -> bool {
         let file = [self.get(0), self.get(1), self.get(2)];
         mapping.file[2] != 0 && file == mapping.file
     }
@@ -269,8 +259,8 @@ static CACHE: [AtomicU64; ENTRIES * WORDS] = [const { AtomicU64::new(0) }; ENTRI
 
 #[cfg(test)]
 mod tests {
-    use super::super::sys::Access;
     use super::*;
+    use crate::sys::call::Access;
 
     #[test]
     fn instructions_are_told_from_others() {
@@ -293,15 +283,5 @@ mod tests {
         assert_eq!(survey.gadgets(&memory), Some(gadgets));
         let wrong = Gadgets { syscall: gadgets.pop, pop: gadgets.pop };
         assert!(!wrong.are_in(&memory));
-    }
-
-    #[test]
-    fn a_line_of_maps_is_parsed() {
-        let line = b"7f00-7f10 r-xp 00001000 fe:01 12 /usr/lib/a b";
-        let (mapping, permissions, name) = parse(line).unwrap();
-        assert_eq!((mapping.start, mapping.end), (0x7f00, 0x7f10));
-        assert_eq!(mapping.file, [0x1000, 0xfe << 32 | 1, 12]);
-        assert_eq!((permissions, name), (*b"r-xp", &b"/usr/lib/a"[..]));
-        assert!(parse(b"7f00").is_none());
     }
 }

@@ -12,15 +12,16 @@
 //! | the registers restored | goes on |
 //! | the memory below the stack restored | goes on |
 
+use super::GiveUp;
 use super::filter::{self, Verdict};
 use super::frame::{self, Call, Home, Layout, MOST};
 use super::gadget::{self, Gadgets};
-use super::sys::{Access, Fd};
-use super::text::Status;
 use super::time::Moment;
 use super::trace::{Registers, Stop, Thread};
-use super::{Errno, GiveUp};
 use crate::journal::Reason;
+use crate::sys::call::{Access, Fd};
+use crate::sys::errno::Errno;
+use crate::sys::proc::Status;
 
 /// Room for what is below the stack of a task, and for what is written there. Room is not moved:
 /// the stack of a caller may be small.

@@ -15,12 +15,6 @@ mod guest;
 #[cfg(target_arch = "x86_64")]
 mod park;
 #[cfg(target_arch = "x86_64")]
-mod raw;
-#[cfg(target_arch = "x86_64")]
-mod sys;
-#[cfg(target_arch = "x86_64")]
-mod text;
-#[cfg(target_arch = "x86_64")]
 mod time;
 #[cfg(target_arch = "x86_64")]
 mod trace;
@@ -28,6 +22,7 @@ mod trace;
 use std::time::Instant;
 
 use crate::journal::Reason;
+pub use crate::sys::errno::Errno;
 
 /// Upper half of the fifth argument of a parked holder's `ppoll`.
 pub const MAGIC: u32 = 0x6372_6968;
@@ -72,10 +67,6 @@ impl GiveUp {
         move |Errno(errno)| Self { reason, errno }
     }
 }
-
-/// Number of a system error.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Errno(pub i32);
 
 /// Forks a task, and parks the child.
 ///

@@ -2,12 +2,13 @@
 
 use super::frame::{self, Call, NOBODY};
 use super::guest::Guest;
-use super::sys::{self, Access, Fd};
-use super::text::{Stat, decimal, hexadecimal, words};
 use super::time::{Moment, Patience};
 use super::trace::{Stop, Thread};
-use super::{Errno, GiveUp, MAGIC, Owner};
+use super::{GiveUp, MAGIC, Owner};
 use crate::journal::Reason;
+use crate::sys::call::{self, Access, Fd};
+use crate::sys::errno::Errno;
+use crate::sys::proc::{Stat, decimal, hexadecimal, words};
 
 /// A child that stands where its parent made it. Behind each of its calls is one that ends it.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +132,7 @@ impl Twin {
 
     /// Kills the child, and takes its status.
     pub(super) fn kill(self, deadline: Moment) {
-        if sys::kill(self.thread.0).is_err() {
+        if call::kill(self.thread.0).is_err() {
             return;
         }
         loop {

@@ -3,8 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
-use super::Errno;
-use super::sys;
+use crate::sys::call;
+use crate::sys::errno::Errno;
 
 /// A moment, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -13,7 +13,7 @@ pub(super) struct Moment(u64);
 impl Moment {
     pub(super) fn now() -> Self {
         // Without a clock every deadline has passed.
-        Self(sys::nanoseconds().unwrap_or(u64::MAX))
+        Self(call::nanoseconds().unwrap_or(u64::MAX))
     }
 
     /// Nanoseconds since another moment.
@@ -58,7 +58,7 @@ impl Patience {
             return Ok(());
         }
         let pause = (waited / 32).clamp(SHORTEST, LONGEST).min(self.deadline.since(now));
-        sys::sleep(pause);
+        call::sleep(pause);
         Ok(())
     }
 }

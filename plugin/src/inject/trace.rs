@@ -4,10 +4,10 @@
 
 use std::mem::MaybeUninit;
 
-use super::Errno;
-use super::raw::{self, number};
-use super::sys;
 use super::time::{Moment, Patience};
+use crate::sys::call;
+use crate::sys::errno::Errno;
+use crate::sys::raw::{self, number};
 
 /// General registers.
 pub(super) type Registers = libc::user_regs_struct;
@@ -84,7 +84,7 @@ impl Thread {
 
     /// Takes the news of the thread, if there is any.
     pub(super) fn look(self) -> Result<Option<Stop>, Errno> {
-        Ok(sys::status(self.0)?.map(Stop::of))
+        Ok(call::status(self.0)?.map(Stop::of))
     }
 
     /// The number that belongs to an event: for a clone the process id of the child.

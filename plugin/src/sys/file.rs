@@ -8,7 +8,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
-use crate::proc::Text;
+use super::call;
+use super::errno::Errno;
+use super::path::Path;
 
 /// The kind of file that a path leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,13 +25,9 @@ impl Kind {
     ///
     /// # Errors
     /// The errors of `statx(2)`.
-    pub(crate) fn of(path: &str) -> io::Result<Self> {
-        let mut name = [0u8; 128];
-        let place = name.get_mut(..path.len()).ok_or(io::ErrorKind::InvalidInput)?;
-        place.copy_from_slice(path.as_bytes());
-        let name = CStr::from_bytes_until_nul(&name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let mut about = MaybeUninit::<libc::statx>::zeroed();
-        let (name, flags) = (name.as_ptr(), libc::AT_STATX_DONT_SYNC);
+        let (name, flags) = (path.text().as_ptr(), libc::AT_STATX_DONT_SYNC);
         // SAFETY: the name ends with a NUL, and `about` has room for what the kernel writes.
         let result = unsafe {
             libc::statx(libc::AT_FDCWD, name, flags, libc::STATX_TYPE, about.as_mut_ptr())
@@ -59,14 +57,8 @@ pub(crate) fn identity(fd: c_int) -> io::Result<(u64, u64)> {
 ///
 /// # Errors
 /// The errors of `readlink(2)`.
-pub(crate) fn path_of(fd: c_int, buffer: &mut [u8]) -> io::Result<&[u8]> {
-    let link = Text::of(format_args!("/proc/self/fd/{fd}\0"))?;
-    let link = CStr::from_bytes_with_nul(link.as_str().as_bytes());
-    let link = link.map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the name ends with a NUL, and the kernel writes no more than the buffer has room for.
-    let length = unsafe { libc::readlink(link.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-    buffer.get(..length).ok_or(io::ErrorKind::InvalidData.into())
+pub(crate) fn path_of(fd: c_int, buffer: &mut [u8]) -> Result<&[u8], Errno> {
+    call::link(&Path::of(format_args!("/proc/self/fd/{fd}"))?, buffer)
 }
 
 /// Makes an empty file in memory.
@@ -81,16 +73,6 @@ pub(crate) fn memory(name: &CStr) -> io::Result<File> {
     }
     // SAFETY: the descriptor has just been made, and nobody else has it.
     Ok(unsafe { File::from_raw_fd(fd) })
-}
-
-/// Opens a file by a path from a directory. The path ends with a NUL.
-pub(crate) fn at(directory: BorrowedFd<'_>, path: &str) -> Option<File> {
-    let path = CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: the path ends with a NUL.
-    let fd = unsafe { libc::openat(directory.as_raw_fd(), path.as_ptr(), flags) };
-    // SAFETY: the descriptor has just been made, and nobody else has it.
-    (fd >= 0).then(|| unsafe { File::from_raw_fd(fd) })
 }
 
 /// Makes a descriptor lead to another file.
@@ -128,9 +110,10 @@ mod tests {
 
     #[test]
     fn a_device_is_no_regular_file() {
-        assert!(!Kind::of("/dev/null").unwrap().is_regular);
-        assert!(Kind::of("/proc/self/exe").unwrap().is_regular);
-        assert!(Kind::of("/proc/self/exe").unwrap().block_size < 2 << 20);
-        assert!(Kind::of(&"x".repeat(128)).is_err());
+        let kind = |path: &str| Kind::of(&Path::of(format_args!("{path}")).unwrap());
+        assert!(!kind("/dev/null").unwrap().is_regular);
+        assert!(kind("/proc/self/exe").unwrap().is_regular);
+        assert!(kind("/proc/self/exe").unwrap().block_size < 2 << 20);
+        assert!(kind(&"x".repeat(63)).is_err());
     }
 }

@@ -12,8 +12,10 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::lines::Lines;
-use crate::proc::{self, PAGE, words};
+use super::call::{Access, Fd};
+use super::lines::Lines;
+use super::path::Path;
+use super::proc::{Mapping, PAGE};
 
 /// The slots of one function, which lead to another while the value lives.
 #[derive(Debug)]
@@ -267,12 +269,12 @@ fn protect(page: usize, rights: c_int) -> io::Result<()> {
 
 /// Looks up in `/proc/self/maps` whether the page of an address can be written.
 fn is_writable(at: usize) -> io::Result<bool> {
-    let mut lines = Lines::new(std::fs::File::open("/proc/self/maps")?);
+    let path = Path::of(format_args!("/proc/self/maps"))?;
+    let mut lines = Lines::of(Fd::open_path(&path, Access::Read)?);
     while let Some(line) = lines.next()? {
-        let mut fields = words(line.bytes());
-        let range = fields.next().and_then(proc::range).ok_or(io::ErrorKind::InvalidData)?;
-        if range.contains(&(at as u64)) {
-            return Ok(fields.next().and_then(|rights| rights.get(1)) == Some(&b'w'));
+        let mapping = Mapping::parse(line).ok_or(io::ErrorKind::InvalidData)?;
+        if mapping.range.contains(&(at as u64)) {
+            return Ok(mapping.permissions[1] == b'w');
         }
     }
     Err(unknown())

@@ -3,11 +3,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
+
+use super::call::Fd;
 
 /// `struct pm_scan_arg`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -103,7 +104,7 @@ impl Scan {
 /// The scans of one process.
 #[derive(Debug)]
 pub(crate) struct Pagemap {
-    file: File,
+    file: Fd,
     /// [`GUARD`], or 0 if the kernel has no guard regions.
     guard: u64,
 }
@@ -113,7 +114,7 @@ impl Pagemap {
     ///
     /// # Errors
     /// The kernel has no such scan: `ENOTTY` before Linux 6.7.
-    pub(crate) fn new(file: File) -> io::Result<Self> {
+    pub(crate) fn new(file: Fd) -> io::Result<Self> {
         let mut pagemap = Self { file, guard: GUARD };
         let nothing = |pagemap: &Self| pagemap.scan(&(0..0), 0, &mut []);
         if nothing(&pagemap).is_err() {
@@ -167,7 +168,8 @@ impl Pagemap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proc::PAGE;
+    use crate::sys::call::Access;
+    use crate::sys::proc::PAGE;
 
     #[test]
     fn written_pages_are_found() {
@@ -183,7 +185,8 @@ mod tests {
             // SAFETY: the page is of the mapping, which nobody else knows.
             unsafe { page.write_volatile(1) };
         }
-        let pagemap = Pagemap::new(File::open("/proc/self/pagemap").unwrap()).unwrap();
+        let pagemap = Fd::open(i32::try_from(std::process::id()).unwrap(), "pagemap", Access::Read);
+        let pagemap = Pagemap::new(pagemap.unwrap()).unwrap();
         let range = first + PAGE..first + 20 * PAGE;
         let mut buffer = EMPTY;
         let (regions, end) = pagemap.regions(&range, &mut buffer).unwrap();

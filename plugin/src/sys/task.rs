@@ -8,9 +8,9 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 /// Returns the thread id of the calling thread.
-pub(crate) fn own_thread() -> u64 {
+pub(crate) fn own_thread() -> i32 {
     // SAFETY: the call takes nothing.
-    u64::from(unsafe { libc::gettid() }.unsigned_abs())
+    unsafe { libc::gettid() }
 }
 
 /// Returns the stack pointer of a stopped thread that the calling thread traces.

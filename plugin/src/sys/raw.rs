@@ -9,14 +9,14 @@
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 
-use super::Errno;
+use super::errno::Errno;
 
 /// Makes a system call.
 ///
 /// # Safety
 /// The arguments are those that the call wants, and addresses are of memory that the call may read
 /// or write, and whose provenance is exposed.
-pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, Errno> {
+pub(crate) unsafe fn call(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, Errno> {
     let [a, b, c, d, e, f] = arguments;
     let result: isize;
     // SAFETY: the kernel changes rax, rcx, and r11, and memory as the caller has allowed.
@@ -42,13 +42,13 @@ pub(super) unsafe fn call(number: libc::c_long, arguments: [usize; 6]) -> Result
 }
 
 /// A process or a descriptor as the argument of a call: the kernel looks at the lower half.
-pub(super) fn number(value: i32) -> usize {
+pub(crate) fn number(value: i32) -> usize {
     // The machine has 64 bits.
     value.unsigned_abs() as usize
 }
 
 /// The size and the offset of a component in what XSAVE writes.
-pub(super) fn component(number: u32) -> (u32, u32) {
+pub(crate) fn component(number: u32) -> (u32, u32) {
     #[allow(unused_unsafe, reason = "newer compilers know that it is safe")]
     // SAFETY: a processor with XSAVE has this leaf. A task without has no components.
     let leaf = unsafe { __cpuid_count(XSAVE_LEAF, number) };

@@ -2,42 +2,53 @@
 
 #![allow(unsafe_code)]
 
-use super::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+
+use super::errno::Errno;
+use super::path::Path;
 use super::raw::{self, number};
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct Fd(libc::c_int);
+pub(crate) struct Fd(libc::c_int);
 
 impl Fd {
     /// Opens a file of a process in `/proc`.
-    pub(super) fn open(pid: i32, name: &str, access: Access) -> Result<Self, Errno> {
-        Self::open_path(&Path::new(pid, name)?, access)
+    pub(crate) fn open(pid: i32, name: &str, access: Access) -> Result<Self, Errno> {
+        Self::open_path(&Path::in_process(pid, name)?, access)
     }
 
-    /// Opens the list of the children of a process's first thread.
-    pub(super) fn children(pid: i32) -> Result<Self, Errno> {
-        let mut path = Path::new(pid, "task/")?;
-        path.push_number(pid)?;
-        path.push(b"/children")?;
+    /// Opens the list of the children of a process's thread.
+    pub(crate) fn children(pid: i32, thread: i32) -> Result<Self, Errno> {
+        let path = Path::of(format_args!("/proc/{pid}/task/{thread}/children"))?;
         Self::open_path(&path, Access::Read)
     }
 
-    fn open_path(path: &Path, access: Access) -> Result<Self, Errno> {
+    /// Opens a file by its path from the root.
+    pub(crate) fn open_path(path: &Path, access: Access) -> Result<Self, Errno> {
+        Self::open_at(AT_FDCWD, path, access)
+    }
+
+    /// Opens a file to read it, by its path from a directory.
+    pub(crate) fn open_from(directory: BorrowedFd<'_>, path: &Path) -> Result<Self, Errno> {
+        Self::open_at(number(directory.as_raw_fd()), path, Access::Read)
+    }
+
+    fn open_at(directory: usize, path: &Path, access: Access) -> Result<Self, Errno> {
         let flags = libc::O_CLOEXEC
             | match access {
                 Access::Read => libc::O_RDONLY,
                 Access::Write => libc::O_WRONLY,
                 Access::Both => libc::O_RDWR,
             };
-        let arguments = [AT_FDCWD, path.place(), number(flags), 0, 0, 0];
+        let arguments = [directory, place(path), number(flags), 0, 0, 0];
         // SAFETY: the path ends in a zero byte, and the call writes no memory.
         let fd = unsafe { raw::call(libc::SYS_openat, arguments) }?;
         i32::try_from(fd).map(Self).map_err(|_| Errno(libc::EBADF))
     }
 
     /// Reads on from the file's position.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let place = buffer.as_mut_ptr().expose_provenance();
         let arguments = [number(self.0), place, buffer.len(), 0, 0, 0];
         loop {
@@ -50,7 +61,7 @@ impl Fd {
     }
 
     /// Fills the buffer from a place of the file.
-    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Errno> {
+    pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<(), Errno> {
         let mut done = 0;
         while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let place = rest.as_mut_ptr().expose_provenance();
@@ -67,7 +78,7 @@ impl Fd {
     }
 
     /// Writes the whole buffer to a place of the file.
-    pub(super) fn write_at(&self, buffer: &[u8], at: u64) -> Result<(), Errno> {
+    pub(crate) fn write_at(&self, buffer: &[u8], at: u64) -> Result<(), Errno> {
         let mut done = 0;
         while let Some(rest) = buffer.get(done..).filter(|rest| !rest.is_empty()) {
             let place = rest.as_ptr().expose_provenance();
@@ -84,7 +95,7 @@ impl Fd {
     }
 
     /// Reads a word from a place of the file.
-    pub(super) fn word_at(&self, at: u64) -> Result<u64, Errno> {
+    pub(crate) fn word_at(&self, at: u64) -> Result<u64, Errno> {
         let mut word = [0; 8];
         self.read_at(&mut word, at)?;
         Ok(u64::from_le_bytes(word))
@@ -93,32 +104,41 @@ impl Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
-        // SAFETY: the number is that of a file that this value has opened.
+        // SAFETY: the number is that of a file that this value owns.
         let _ = unsafe { raw::call(libc::SYS_close, [number(self.0), 0, 0, 0, 0, 0]) };
+    }
+}
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> libc::c_int {
+        self.0
+    }
+}
+
+impl From<OwnedFd> for Fd {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into_raw_fd())
     }
 }
 
 /// The ways to open a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Access {
+pub(crate) enum Access {
     Read,
     Write,
     Both,
 }
 
-/// A link of a process in `/proc`.
-pub(super) fn link(pid: i32, name: &str) -> Result<[u8; 64], Errno> {
-    let path = Path::new(pid, name)?;
-    let mut text = [0_u8; 64];
-    let place = text.as_mut_ptr().expose_provenance();
-    let arguments = [path.place(), place, text.len(), 0, 0, 0];
+/// Reads to where a link leads. A longer path is cut.
+pub(crate) fn link<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let arguments = [place(path), buffer.as_mut_ptr().expose_provenance(), buffer.len(), 0, 0, 0];
     // SAFETY: the path ends in a zero byte, and the kernel writes within the buffer.
-    unsafe { raw::call(libc::SYS_readlink, arguments) }?;
-    Ok(text)
+    let length = unsafe { raw::call(libc::SYS_readlink, arguments) }?;
+    Ok(buffer.get(..length).unwrap_or_default())
 }
 
 /// Nanoseconds of the monotonic clock.
-pub(super) fn nanoseconds() -> Result<u64, Errno> {
+pub(crate) fn nanoseconds() -> Result<u64, Errno> {
     let mut time = [0_u64; 2];
     let place = time.as_mut_ptr().expose_provenance();
     // SAFETY: the kernel writes one time, seconds and nanoseconds.
@@ -127,7 +147,7 @@ pub(super) fn nanoseconds() -> Result<u64, Errno> {
 }
 
 /// Sleeps for some nanoseconds, less than a second. A signal ends the sleep.
-pub(super) fn sleep(nanoseconds: u64) {
+pub(crate) fn sleep(nanoseconds: u64) {
     let pause = [0, nanoseconds];
     let place = pause.as_ptr().expose_provenance();
     // SAFETY: the kernel reads one time, and writes none.
@@ -138,14 +158,14 @@ pub(super) fn sleep(nanoseconds: u64) {
 const MONOTONIC: usize = 1;
 
 /// Sends SIGKILL to a process.
-pub(super) fn kill(pid: i32) -> Result<(), Errno> {
+pub(crate) fn kill(pid: i32) -> Result<(), Errno> {
     let pid = u32::try_from(pid).map_err(|_| Errno(libc::ESRCH))? as usize;
     // SAFETY: the call takes numbers.
     unsafe { raw::call(libc::SYS_kill, [pid, number(libc::SIGKILL), 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Asks for a new status of a traced thread. `None` if there is none.
-pub(super) fn status(tid: i32) -> Result<Option<libc::c_int>, Errno> {
+pub(crate) fn status(tid: i32) -> Result<Option<libc::c_int>, Errno> {
     let mut status: libc::c_int = 0;
     let place = (&raw mut status).expose_provenance();
     let tid = u32::try_from(tid).map_err(|_| Errno(libc::ECHILD))? as usize;
@@ -161,49 +181,9 @@ pub(super) fn status(tid: i32) -> Result<Option<libc::c_int>, Errno> {
     }
 }
 
-/// The path of a file in `/proc`, with a zero byte at its end.
-struct Path {
-    bytes: [u8; 64],
-    end: usize,
-}
-
-impl Path {
-    fn new(pid: i32, name: &str) -> Result<Self, Errno> {
-        let mut path = Self { bytes: [0; 64], end: 0 };
-        path.push(b"/proc/")?;
-        path.push_number(pid)?;
-        path.push(b"/")?;
-        path.push(name.as_bytes())?;
-        Ok(path)
-    }
-
-    /// Address of the path.
-    fn place(&self) -> usize {
-        self.bytes.as_ptr().expose_provenance()
-    }
-
-    fn push(&mut self, piece: &[u8]) -> Result<(), Errno> {
-        let end = self.end + piece.len();
-        // The last byte stays zero.
-        let room = self.bytes.get_mut(self.end..end).filter(|_| end < 64);
-        room.ok_or(Errno(libc::ENAMETOOLONG))?.copy_from_slice(piece);
-        self.end = end;
-        Ok(())
-    }
-
-    fn push_number(&mut self, number: i32) -> Result<(), Errno> {
-        let number = u32::try_from(number).map_err(|_| Errno(libc::ESRCH))?;
-        let mut power = 1_000_000_000;
-        while power > number.max(1) {
-            power /= 10;
-        }
-        while power > 0 {
-            let digit = u8::try_from(number / power % 10).unwrap_or_default();
-            self.push(&[b'0' + digit])?;
-            power /= 10;
-        }
-        Ok(())
-    }
+/// Address of a path.
+fn place(path: &Path) -> usize {
+    path.text().as_ptr().expose_provenance()
 }
 
 /// A place of a file as the kernel takes it.
@@ -214,21 +194,3 @@ fn offset(at: u64, done: usize) -> Result<usize, Errno> {
 
 /// The working directory, for the start of a path. It has no part in a path from the root.
 const AT_FDCWD: usize = usize::MAX - 99;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_in_paths() {
-        for (pid, text) in
-            [(0, "/proc/0/stat"), (10, "/proc/10/stat"), (4_194_303, "/proc/4194303/stat")]
-        {
-            let path = Path::new(pid, "stat").unwrap();
-            assert_eq!(path.bytes[..path.end], *text.as_bytes());
-        }
-        assert!(Path::new(-1, "stat").is_err());
-        assert!(Path::new(1, &"a".repeat(55)).is_ok());
-        assert!(Path::new(1, &"a".repeat(56)).is_err());
-    }
-}

@@ -50,14 +50,19 @@ pub(crate) fn have_ended(task: i32) -> io::Result<bool> {
         let thread = decimal(thread?.file_name().as_bytes());
         let thread = thread.and_then(|thread| i32::try_from(thread).ok()).unwrap_or(0);
         let mut have = false;
-        each(&Fd::children(task, thread)?, |pid| {
-            // A child that is gone has been reaped.
-            let stat = i32::try_from(pid).ok().and_then(|pid| Stat::of(pid).ok());
-            have |= stat.is_some_and(|stat| stat.has_ended());
-            Ok::<_, Errno>(())
-        })?;
-        if have {
-            return Ok(true);
+        let listed = Fd::children(task, thread).and_then(|list| {
+            each(&list, |pid| {
+                // A child that is gone has been reaped.
+                let stat = i32::try_from(pid).ok().and_then(|pid| Stat::of(pid).ok());
+                have |= stat.is_some_and(|stat| stat.has_ended());
+                Ok(())
+            })
+        });
+        match listed {
+            _ if have => return Ok(true),
+            // The children of a thread that is gone are those of another thread.
+            Ok(()) | Err(Errno(libc::ENOENT | libc::ESRCH)) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(false)

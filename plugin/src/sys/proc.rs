@@ -74,7 +74,7 @@ pub(crate) struct Status {
     pub(crate) seccomp: u64,
     /// `NSpid`: one number for each pid namespace, from that of `/proc` on.
     numbers: [i32; NAMESPACES],
-    /// How many numbers there are.
+    /// Count of the numbers.
     pub(crate) depth: usize,
 }
 

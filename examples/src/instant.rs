@@ -99,6 +99,9 @@ fn words(frozen: Option<Duration>, read: &ReadOut, who: &str) -> String {
     if read.held > 0 {
         words += &format!(", {} read in {:.1?} while {who} ran", bytes(read.held), read.time);
     }
+    if let Some(verified) = read.verified {
+        words += &format!(", {} compared", bytes(verified));
+    }
     words
 }
 

@@ -10,6 +10,8 @@ use criu_plugin::journal::{Field, State};
 use super::delta::Delta;
 use super::error::InstantError;
 use super::guard::Guard;
+#[cfg(feature = "pod")]
+use super::held::Late;
 use super::held::{Held, Holders};
 use super::library::Library;
 use super::options::InstantOptions;
@@ -93,7 +95,7 @@ pub(super) fn round(
     let kept = delta.as_ref().map(|delta| delta.own()).unwrap_or_default();
     let plan = Plan::of(&[dump.pid()], options, &kept).pop().unwrap_or_default();
     let ready = Ready::new(dump, criu, options, plan, &kept)?;
-    ready.run(hooks, to, delta, None)
+    ready.run(hooks, to, delta)
 }
 
 /// Says whether the tasks end with a dump.
@@ -178,14 +180,18 @@ impl<'a> Ready<'a> {
     /// Runs the dump, and begins to read the memory. The images are kept if `agreed` agrees.
     ///
     /// # Errors
-    /// As [`Dump::instant`].
+    /// As [`Dump::instant`]. The holders are in `late` then.
     #[cfg(feature = "pod")]
     pub(crate) fn run_agreed(
         self,
         hooks: &mut dyn Hooks,
         agreed: Agreed,
+        late: &Late,
     ) -> Result<InstantCapture> {
-        self.run(hooks, To::Directory, None, Some(agreed))
+        self.try_run(hooks, To::Directory, None, Some(agreed)).map_err(|(error, holders)| {
+            holders.into_iter().for_each(|holders| late.put(*holders));
+            error
+        })
     }
 
     fn run(
@@ -193,8 +199,18 @@ impl<'a> Ready<'a> {
         hooks: &mut dyn Hooks,
         to: To,
         delta: Option<Box<dyn Delta>>,
-        agreed: Option<Agreed>,
     ) -> Result<InstantCapture> {
+        self.try_run(hooks, to, delta, None).map_err(|(error, _holders)| error)
+    }
+
+    /// Runs the dump. The holders of one that has failed end when the caller drops them.
+    fn try_run(
+        self,
+        hooks: &mut dyn Hooks,
+        to: To,
+        delta: Option<Box<dyn Delta>>,
+        agreed: Option<Agreed>,
+    ) -> Result<InstantCapture, (Error, Option<Box<Holders>>)> {
         let Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify } =
             self;
         // However this function ends, the holders end: also if a hook panics.
@@ -204,23 +220,30 @@ impl<'a> Ready<'a> {
         let dumped = match result {
             Ok(dumped) => dumped,
             Err(error) => {
-                // The plugin has ended the holders, unless criu was killed.
-                drop(holders);
                 let (_, failed) = tape.discard();
-                return Err(failed.map_or(error, |first| InstantError::from(first).into()));
+                let error = failed.map_or(error, |first| InstantError::from(first).into());
+                return Err((error, Some(Box::new(holders))));
             }
         };
-        let set = ImageSet::open(proc_link(held.as_fd())).map_err(InstantError::from)?;
-        holders.open(&set)?;
-        let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
-        let recording = tape.finish().map_err(InstantError::from)?;
+        let look = || -> Result<_, InstantError> {
+            let set = ImageSet::open(proc_link(held.as_fd()))?;
+            holders.open(&set)?;
+            let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
+            Ok((tasks, tape.finish()?))
+        };
+        let (tasks, recording) = match look() {
+            Ok(found) => found,
+            Err(error) => return Err((error.into(), Some(Box::new(holders)))),
+        };
         let sink = match to {
             To::Directory => Sink::Directory { others_read, directory: held },
             To::Server(server) => Sink::Server(server),
         };
         let cancel = dump.common.limits.cancel.clone();
         let job = Job { holders, recording, sink, images, cancel, verify, delta, agreed };
-        Ok(InstantCapture { dumped, tasks, reading: job.start()? })
+        // Without a thread the holders end at once.
+        let reading = job.start().map_err(|error| (error, None))?;
+        Ok(InstantCapture { dumped, tasks, reading })
     }
 }
 

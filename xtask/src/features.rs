@@ -85,6 +85,7 @@ const FEW: &[(&str, &str, &str, &str)] = &[
     ("features archive", "criu-rs", "--lib", "archive"),
     ("features instant", "criu-rs", "--lib", "instant"),
     ("features firecracker", "criu-rs", "--lib", "firecracker"),
+    ("criu-cri none", "criu-cri", "--lib", ""),
     ("criu-images none", "criu-images", "--all-targets", ""),
     ("criu-images serde", "criu-images", "--all-targets", "serde"),
     ("criu-archive none", "criu-archive", "--all-targets", ""),

@@ -53,7 +53,7 @@ pub(super) fn checkpoint(
     }
     // The processes may not run on.
     let look = |running: &Running| (running.name.clone(), Seen::of(running));
-    let mut seen: BTreeMap<String, Seen> = what.containers.iter().map(look).collect();
+    let seen: BTreeMap<String, Seen> = what.containers.iter().map(look).collect();
     let above = above(what)?;
     cgroups.extend(above.clone());
     control.moments.freezing(&cgroups).map_err(EngineError::Hook)?;
@@ -78,23 +78,18 @@ pub(super) fn checkpoint(
         pod = pod.cancel(cancel);
     }
     let mut told = Told::new(control, looked);
-    let dumped = save(engine, pod, options, control, &mut told)?;
+    #[cfg(feature = "instant")]
+    let dumped = match options.is_on(INSTANT) {
+        true => instant::save(engine, pod, control, &mut told)?,
+        false => save(engine, pod, &mut told)?,
+    };
+    #[cfg(not(feature = "instant"))]
+    let dumped = save(engine, pod, &mut told)?;
     if options.is_on(LAZY_MARKS) {
         mark(&folders)?;
     }
     folders.keep();
-    let arguments = options::arguments(options);
-    let saved = dumped.containers.into_iter().map(|container| Saved {
-        folder: PathBuf::from(&container.name),
-        seen: seen.remove(&container.name).unwrap_or_default(),
-        name: container.name,
-        frozen: dumped.frozen,
-        arguments: arguments.clone(),
-        features: options::features(options),
-        #[cfg(feature = "instant")]
-        instant: container.instant,
-    });
-    Ok(saved.collect())
+    Ok(dumped.into_saved(seen, options))
 }
 
 /// A pod whose images are complete.
@@ -104,24 +99,31 @@ pub(super) struct Dumped {
     pub(super) frozen: Duration,
 }
 
+impl Dumped {
+    fn into_saved(self, mut seen: BTreeMap<String, Seen>, options: &Options) -> Vec<Saved> {
+        let arguments = options::arguments(options);
+        let saved = self.containers.into_iter().map(|container| Saved {
+            folder: PathBuf::from(&container.name),
+            seen: seen.remove(&container.name).unwrap_or_default(),
+            name: container.name,
+            frozen: self.frozen,
+            arguments: arguments.clone(),
+            features: options::features(options),
+            #[cfg(feature = "instant")]
+            instant: container.instant,
+        });
+        saved.collect()
+    }
+}
+
 pub(super) struct DumpedContainer {
     pub(super) name: String,
     #[cfg(feature = "instant")]
     pub(super) instant: Option<SavedInstantly>,
 }
 
-/// Dumps a pod in the way that the options ask for, until its images are complete.
-fn save(
-    engine: &Criu,
-    pod: Pod<'_>,
-    options: &Options,
-    control: &Control<'_>,
-    told: &mut Told<'_>,
-) -> Result<Dumped, EngineError> {
-    #[cfg(feature = "instant")]
-    if options.is_on(INSTANT) {
-        return instant::save(engine, pod, control, told);
-    }
+/// Dumps a pod, which stands still until its images are complete.
+fn save(engine: &Criu, pod: Pod<'_>, told: &mut Told<'_>) -> Result<Dumped, EngineError> {
     let dumped = pod.dump(&engine.criu, told).map_err(|error| told.reason(error))?;
     let containers = dumped.containers.into_iter().map(|(name, _)| DumpedContainer {
         name,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+#[cfg(target_arch = "x86_64")]
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -61,7 +61,7 @@ pub(super) const GUESTS: &[Guest] = &[
         arguments: "",
         tests: &["scarce", "io_uring"],
         containers: &[],
-        criu: None,
+        criu: Some("experimental"),
         is_usual: true,
     },
     Guest {

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[cfg(feature = "certs")]
+pub mod advice;
 pub mod certs;
 pub mod cgroups;
 #[cfg(feature = "containers")]

@@ -15,7 +15,7 @@ use crate::payload::Payload;
 /// The payloads of this file.
 pub const PAYLOADS: &[Payload] = &[("advice", run)];
 
-/// What is done to a mapping, and the bits in its image after that.
+/// A change of a mapping, and the bits in its image after that.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     act: Act,
@@ -59,7 +59,7 @@ pub const NOT_INHERITED: usize = 2;
 
 /// `FILE KINDS MIB`: the payload. The mappings are in FILE.advice: their addresses, one a line,
 /// behind that of two words. The first word is the number of the step that has begun last, the
-/// second that of the last one that is done. Step N is of mapping N modulo KINDS.
+/// second that of the last one that is done. The mappings take turns.
 fn run(words: &[&str]) {
     let (file, kinds) = (Path::new(words[0]), words[1].parse::<usize>().unwrap());
     let area = |bytes| Area::flagged(bytes, libc::MAP_PRIVATE, None).unwrap();
@@ -81,18 +81,17 @@ fn run(words: &[&str]) {
         .collect();
     fs::write(file.with_extension("advice"), text).unwrap();
     std::thread::spawn(move || {
-        for n in 0u64.. {
-            let (number, round) = (n as usize % kinds, n as usize / kinds);
-            let steps = KINDS[number];
-            state.store(0, n + 1);
+        for (n, number) in (1u64..).zip((0..kinds).cycle()) {
+            let (steps, round) = (KINDS[number], round(n, number, kinds));
+            state.store(0, n);
             fence(Ordering::SeqCst);
-            match steps[round % steps.len()].act {
+            match steps[(round - 1) % steps.len()].act {
                 Act::Advise(advice) => assert!(mappings[number].may_advise(0, 16, advice)),
                 Act::Lock => mappings[number].lock(),
                 Act::Unlock => mappings[number].unlock(),
             }
             fence(Ordering::SeqCst);
-            state.store(8, n + 1);
+            state.store(8, n);
         }
     });
     let counter = Counter::into(file);
@@ -106,10 +105,14 @@ fn run(words: &[&str]) {
 /// stands for a mapping that nothing was done to.
 pub fn possible(number: usize, kinds: usize, begun: u64, done: u64) -> Vec<Option<Step>> {
     let steps = KINDS[number];
-    // The last step of the mapping among the first `count`.
     let last = |count: u64| {
-        let round = (count as usize + kinds - 1 - number) / kinds;
-        round.checked_sub(1).map(|round| steps[round % steps.len()])
+        let round = round(count, number, kinds).checked_sub(1);
+        round.map(|round| steps[round % steps.len()])
     };
     if begun == done { vec![last(done)] } else { vec![last(done), last(begun)] }
+}
+
+/// Returns the number of steps of a mapping among the first `count` steps of all.
+fn round(count: u64, number: usize, kinds: usize) -> usize {
+    (usize::try_from(count).unwrap() + kinds - 1 - number) / kinds
 }

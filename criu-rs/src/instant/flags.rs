@@ -37,7 +37,7 @@ struct Known {
     task: Pid,
     /// Lines of `/proc/PID/maps`, each followed by the line of its flags.
     text: Vec<u8>,
-    /// The same text, for the plugin.
+    /// A file with the text, for the plugin.
     _file: File,
 }
 

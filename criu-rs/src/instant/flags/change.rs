@@ -28,7 +28,8 @@ pub(super) struct Change {
     pub(super) flags: (u64, u64),
 }
 
-/// Compares the flags that CRIU has been told with those of the holder.
+/// Compares the flags that CRIU has been told with those of the holder. In the freeze both had the
+/// same mappings. The path of a file may have changed since then, because somebody has removed it.
 pub(super) fn changes(task: Pid, told: &[u8], now: &[u8]) -> Result<Vec<Change>, InstantError> {
     let differs = |why: String| InstantError::Flags { task, why };
     let mut changes = Vec::new();
@@ -36,7 +37,7 @@ pub(super) fn changes(task: Pid, told: &[u8], now: &[u8]) -> Result<Vec<Change>,
     let mut others = now.split(|byte| *byte == b'\n');
     loop {
         let (mapping, other) = (lines.next(), others.next());
-        if mapping != other {
+        if mapping.map(range) != other.map(range) {
             let [one, other] =
                 [mapping, other].map(|line| String::from_utf8_lossy(line.unwrap_or_default()));
             return Err(differs(format!("\"{one}\" is \"{other}\" in the holder")));
@@ -56,6 +57,11 @@ pub(super) fn changes(task: Pid, told: &[u8], now: &[u8]) -> Result<Vec<Change>,
             }
         }
     }
+}
+
+/// The first word in the line of a mapping.
+fn range(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == b' ').next().unwrap_or_default()
 }
 
 /// Compares the flags of one mapping. Returns `None` if no difference matters.

@@ -65,6 +65,9 @@ fn differences_are_told_by_their_bits() {
     let change = |told: &str, now: &str| compare(&with(told), &with(now));
     assert_eq!(change("rd wr ac", "rd wr ac"), Ok(vec![]));
     assert_eq!(change("rd wr ac sd um", "rd wr ac lf"), Ok(vec![]));
+    let (file, flags) = ("1000-3000 rw-p 00000000 fe:01 7   /a", "\nVmFlags: rd \n");
+    let gone = format!("{file} (deleted){flags}");
+    assert_eq!(compare(&format!("{file}{flags}"), &gone), Ok(vec![]));
     let (start, end) = (0x1000, 0x3000);
     let advice = (1 << 16 | 1 << 15, 1 << 14);
     let wanted = Change { start, end, advice, flags: (0x4000, 0) };
@@ -99,7 +102,7 @@ fn images_are_corrected_where_the_flags_differ() {
     ))
     .unwrap();
     let read = |bytes: &[u8]| {
-        let mut image = Image::parse(name, bytes, &MM).unwrap();
+        let mut image = Image::parse(name, bytes, MM).unwrap();
         let entry = image.next_entry().unwrap().unwrap();
         entry.decode::<MmEntry>().unwrap()
     };

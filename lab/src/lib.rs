@@ -10,8 +10,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[cfg(feature = "certs")]
 pub mod advice;
+#[cfg(feature = "certs")]
 pub mod certs;
 pub mod cgroups;
 #[cfg(feature = "containers")]

@@ -51,6 +51,16 @@ pub enum InstantError {
     /// run on.
     #[error("memory of process {0} was hidden from criu, and the process has no holder")]
     Hidden(u64),
+    /// The flags of a mapping are not those that CRIU has saved, and no image can be corrected.
+    /// No checkpoint is left; the tasks run on. Another capture may succeed. One with
+    /// [`early_flags(false)`](super::InstantOptions::early_flags) has no such error.
+    #[error("the flags of the mappings of process {task} changed before the freeze: {why}")]
+    Flags {
+        /// The task.
+        task: Pid,
+        /// The difference.
+        why: String,
+    },
     /// The capture was cancelled while the memory was read. No checkpoint is left; the tasks run
     /// on.
     #[error("the capture was cancelled while the memory was read")]

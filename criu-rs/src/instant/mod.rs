@@ -49,6 +49,7 @@
 mod budget;
 mod delta;
 mod error;
+mod flags;
 mod frames;
 mod guard;
 mod headroom;

@@ -135,6 +135,11 @@ pub struct ReadOut {
     pub captured: u64,
     /// Pages that are left to the images of an earlier round of a series.
     pub inherited: u64,
+    /// Tasks whose flags of mappings were read before the freeze: see
+    /// [`InstantOptions::early_flags`](super::InstantOptions::early_flags).
+    pub early_flags: u64,
+    /// Mappings of these tasks whose flags had changed by then, and were corrected in the images.
+    pub corrected: u64,
     /// Pages that were compared with their sources once more.
     pub verified: Option<u64>,
     /// The time from the end of the dump until the images were complete.

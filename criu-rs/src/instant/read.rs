@@ -14,6 +14,7 @@ use nix::unistd::symlinkat;
 
 use super::delta::{Delta, Unchanged};
 use super::error::InstantError;
+use super::flags::Flags;
 use super::held::Holders;
 use super::outcome::{ReadOut, Reading};
 use crate::error::{Error, Result};
@@ -30,8 +31,12 @@ use crate::value::Cancel;
 /// The memory of a dump, and where it goes.
 pub(super) struct Job {
     pub(super) holders: Holders,
+    /// Flags of mappings that CRIU has saved as they were before the freeze.
+    pub(super) flags: Flags,
     pub(super) recording: Recording,
     pub(super) sink: Sink,
+    /// The images directory.
+    pub(super) directory: Arc<OwnedFd>,
     /// The guard of the images, which are not complete yet.
     pub(super) images: Option<ImagesDir>,
     pub(super) cancel: Option<Cancel>,
@@ -96,6 +101,10 @@ impl Job {
 
     /// Makes the images complete.
     fn read(&mut self, course: &Course) -> Result<ReadOut, InstantError> {
+        let mut read = ReadOut::default();
+        let flags = std::mem::take(&mut self.flags);
+        (read.early_flags, read.corrected) =
+            flags.correct(self.holders.tasks(), self.directory.as_fd())?;
         let unchanged = self.unchanged()?;
         let held: Vec<HeldTask<'_>> = (self.holders.tasks().iter().zip(&unchanged))
             .map(|(task, unchanged)| HeldTask {
@@ -105,7 +114,6 @@ impl Job {
                 in_parent: unchanged.as_ref().map(|unchanged| unchanged as _),
             })
             .collect();
-        let mut read = ReadOut::default();
         let mut hand_over = |sink: &mut dyn PageSink| -> Result<(), InstantError> {
             let Merged { sent, held, in_parent, .. } =
                 merge(&self.recording, &held, &mut *sink, course)?;

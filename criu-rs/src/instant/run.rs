@@ -9,6 +9,7 @@ use criu_plugin::journal::{Field, State};
 
 use super::delta::Delta;
 use super::error::InstantError;
+use super::flags::Flags;
 use super::guard::Guard;
 use super::held::{Held, Holders};
 use super::library::Library;
@@ -110,6 +111,7 @@ pub(crate) struct Ready<'a> {
     /// those of a tree in a user namespace are.
     others_read: bool,
     verify: bool,
+    early_flags: bool,
 }
 
 impl<'a> Ready<'a> {
@@ -164,8 +166,21 @@ impl<'a> Ready<'a> {
         let pool = pool(options.pool.unwrap_or_else(|| plan.pool()))?;
         let tape = Tape::new(pool, Some(&proc_link(held.as_fd()))).map_err(InstantError::from)?;
         let criu = library.applied(criu, &shared);
-        let (others_read, verify) = (in_user_namespace(dump.pid()), options.verify);
-        Ok(Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify })
+        let others_read = in_user_namespace(dump.pid());
+        let (verify, early_flags) = (options.verify, options.early_flags);
+        Ok(Self {
+            dump,
+            criu,
+            plan,
+            library,
+            shared,
+            guard,
+            tape,
+            held,
+            others_read,
+            verify,
+            early_flags,
+        })
     }
 
     /// Runs the dump, and begins to read the memory. The images are kept if `agreed` agrees.
@@ -188,8 +203,9 @@ impl<'a> Ready<'a> {
         delta: Option<Box<dyn Delta>>,
         agreed: Option<Agreed>,
     ) -> Result<InstantCapture> {
-        let Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify } =
-            self;
+        let Self { dump, criu, plan, library, shared, guard, tape, held, others_read, .. } = self;
+        let verify = self.verify;
+        let flags = if self.early_flags { Flags::read(&plan, &shared) } else { Flags::default() };
         // However this function ends, the holders end: also if a hook panics.
         let mut holders = Holders::new(Arc::clone(&shared), guard);
         let (result, images) = save(&dump, &criu, &tape, &holders, hooks);
@@ -208,11 +224,23 @@ impl<'a> Ready<'a> {
         let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
         let recording = tape.finish().map_err(InstantError::from)?;
         let sink = match to {
-            To::Directory => Sink::Directory { others_read, directory: held },
+            To::Directory => Sink::Directory { others_read, directory: Arc::clone(&held) },
             To::Server(server) => Sink::Server(server),
         };
         let cancel = dump.common.limits.cancel.clone();
-        let job = Job { holders, recording, sink, images, cancel, verify, delta, agreed };
+        let flags = flags.told(&shared)?;
+        let job = Job {
+            holders,
+            flags,
+            recording,
+            sink,
+            directory: held,
+            images,
+            cancel,
+            verify,
+            delta,
+            agreed,
+        };
         Ok(InstantCapture { dumped, tasks, reading: job.start()? })
     }
 }

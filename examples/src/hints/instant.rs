@@ -19,6 +19,7 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
             "free memory, because the kernel ends forks first when memory runs out; or dump without \
              --instant",
         ),
+        InstantError::Flags { .. } => Some("dump again: the process has just replaced a mapping"),
         _ => None,
     }
 }
@@ -41,11 +42,12 @@ pub(crate) fn is_stopped(error: &(dyn Error + Send + Sync + 'static)) -> bool {
 
 /// Errors with advice, one of each kind.
 #[cfg(test)]
-pub(super) fn samples() -> [InstantError; 3] {
+pub(super) fn samples() -> [InstantError; 4] {
     let (task, holder) = (criu_rs::Pid::this(), criu_rs::Pid::this());
     [
         InstantError::NoPlugin { looked: Vec::new() },
         InstantError::Plugin { path: "x".into(), why: String::new() },
         InstantError::Lost { task, holder, why: String::new() },
+        InstantError::Flags { task, why: String::new() },
     ]
 }

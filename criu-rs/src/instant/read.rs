@@ -14,23 +14,22 @@ use nix::unistd::symlinkat;
 
 use super::delta::{Delta, Unchanged};
 use super::error::InstantError;
-use super::held::Holders;
+use super::images::Taker;
+use super::memory::Memory;
 use super::outcome::{ReadOut, Reading};
 use crate::error::{Error, Result};
 use crate::pages::compare::compare;
 use crate::pages::held::{HeldPages, HeldTask, Mapping};
 use crate::pages::merge::{Course, Merged, merge};
-use crate::pages::recording::Recording;
 use crate::pages::sink::PageSink;
 use crate::pages::{Client, Store, page_size};
 use crate::sys::proc_link;
 use crate::undo::{ImagesDir, PARENT};
 use crate::value::Cancel;
 
-/// The memory of a dump, and where it goes.
+/// The memory of a dump, and where it goes. Dropped, the holders end.
 pub(super) struct Job {
-    pub(super) holders: Holders,
-    pub(super) recording: Recording,
+    pub(super) memory: Arc<Memory>,
     pub(super) sink: Sink,
     /// The guard of the images, which are not complete yet.
     pub(super) images: Option<ImagesDir>,
@@ -50,6 +49,14 @@ pub(super) enum Sink {
     Directory { directory: Arc<OwnedFd>, others_read: bool },
     /// A page server.
     Server(Client),
+    /// A function, which gets the other images from this directory.
+    Taker { taker: Option<Taker>, directory: Arc<OwnedFd> },
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        drop(self.memory.take());
+    }
 }
 
 impl Job {
@@ -65,7 +72,7 @@ impl Job {
         Ok(Reading::new(course, thread))
     }
 
-    fn run(mut self, course: &Course) -> Result<ReadOut, InstantError> {
+    fn run(mut self, course: &Arc<Course>) -> Result<ReadOut, InstantError> {
         let begun = Instant::now();
         let cancel = self.cancel.take();
         let read = while_not(cancel.as_ref(), course, || self.read(course));
@@ -78,41 +85,54 @@ impl Job {
         if !is_agreed {
             return Err(InstantError::Others);
         }
-        if let Some(images) = self.images.take() {
-            images.keep();
+        match self.images.take() {
+            // A function has them: those of criu are of no use without the pages.
+            Some(images) if matches!(self.sink, Sink::Taker { .. }) => drop(images),
+            Some(images) => images.keep(),
+            None => {}
         }
         read.time = begun.elapsed();
         let complete = Instant::now();
-        match self.delta.take() {
-            Some(mut delta) => {
-                self.holders.settle();
-                delta.complete(self.holders);
+        match (self.delta.take(), self.memory.take()) {
+            (Some(mut delta), Some(mut holders)) => {
+                holders.settle();
+                delta.complete(holders);
             }
-            None => read.unreaped = self.holders.end().iter().map(ToString::to_string).collect(),
+            (None, Some(holders)) => {
+                read.unreaped = holders.end().iter().map(ToString::to_string).collect();
+            }
+            (_, None) => {}
         }
         read.teardown = complete.elapsed();
         Ok(read)
     }
 
     /// Makes the images complete.
-    fn read(&mut self, course: &Course) -> Result<ReadOut, InstantError> {
+    fn read(&mut self, course: &Arc<Course>) -> Result<ReadOut, InstantError> {
+        let mut read = ReadOut::default();
+        if let Sink::Taker { taker, directory } = &mut self.sink {
+            if let Some(taker) = taker.take() {
+                let Merged { sent, held, .. } = taker.call(directory, &self.memory, course)?;
+                (read.captured, read.held) = (sent, held);
+            }
+            return Ok(read);
+        }
         let unchanged = self.unchanged()?;
-        let held: Vec<HeldTask<'_>> = (self.holders.tasks().iter().zip(&unchanged))
+        let memory = Arc::clone(&self.memory);
+        let (recording, holders) = (&memory.recording, memory.holders());
+        let held: Vec<HeldTask<'_>> = (holders.tasks().iter().zip(&unchanged))
             .map(|(task, unchanged)| HeldTask {
-                pid: task.inner,
-                mappings: &task.mappings,
-                pages: &task.holder,
                 in_parent: unchanged.as_ref().map(|unchanged| unchanged as _),
+                ..task.pages()
             })
             .collect();
-        let mut read = ReadOut::default();
         let mut hand_over = |sink: &mut dyn PageSink| -> Result<(), InstantError> {
-            let Merged { sent, held, in_parent, .. } =
-                merge(&self.recording, &held, &mut *sink, course)?;
+            let Merged { sent, held, in_parent, .. } = merge(recording, &held, &mut *sink, course)?;
             (read.captured, read.held, read.inherited) = (sent, held, in_parent);
             Ok(sink.finish()?)
         };
         match &mut self.sink {
+            Sink::Taker { .. } => {}
             Sink::Server(server) => hand_over(server)?,
             Sink::Directory { directory, others_read } => {
                 if let Some(parent) = self.delta.as_ref().and_then(|delta| delta.parent()) {
@@ -123,7 +143,7 @@ impl Job {
                 hand_over(&mut store.others_read(*others_read))?;
                 if self.verify {
                     let set = PageSet::open(&path, page_size())?;
-                    read.verified = Some(compare(&set, &self.recording, &held, course)?);
+                    read.verified = Some(compare(&set, recording, &held, course)?);
                 }
             }
         }
@@ -132,7 +152,8 @@ impl Job {
 
     /// Returns the pages of each task that are left to the images of an earlier round.
     fn unchanged(&mut self) -> Result<Vec<Option<Unchanged>>, InstantError> {
-        let tasks = self.holders.tasks();
+        let holders = self.memory.holders();
+        let tasks = holders.tasks();
         let Some(delta) = &mut self.delta else { return Ok(tasks.iter().map(|_| None).collect()) };
         let mut all = Vec::new();
         for task in tasks {

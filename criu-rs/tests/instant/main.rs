@@ -12,6 +12,7 @@
 mod control;
 mod faults;
 mod identity;
+mod into;
 mod kinds;
 mod lab;
 mod series;
@@ -51,8 +52,16 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, series::TESTS, soak::TESTS]
-        .concat()
+    [
+        control::TESTS,
+        faults::TESTS,
+        identity::TESTS,
+        into::TESTS,
+        kinds::TESTS,
+        series::TESTS,
+        soak::TESTS,
+    ]
+    .concat()
 }
 
 fn run_all() -> ExitCode {

@@ -140,6 +140,9 @@ impl ReadAt for Pages {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let Self { laid_out, reader: Reader { memory, course, failed } } = self;
         let holders = memory.holders();
+        if holders.are_taken() {
+            return Err(io::Error::other("the capture has ended, and the pages are gone"));
+        }
         let is_it = |pid: u32| PageObject::Task(pid) == laid_out.object;
         let task = holders.tasks().iter().find(|task| is_it(task.inner));
         let task = task.map(|task| task.pages());

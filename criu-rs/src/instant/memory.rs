@@ -33,6 +33,11 @@ impl Memory {
 }
 
 impl InUse<'_> {
+    /// Tells if the holders were taken.
+    pub(super) fn are_taken(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The tasks with holders; no task once the holders were taken.
     pub(super) fn tasks(&self) -> &[Held] {
         self.0.as_ref().map(Holders::tasks).unwrap_or_default()

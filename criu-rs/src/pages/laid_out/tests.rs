@@ -1,6 +1,7 @@
 //! Tests with made-up holders, against what a directory gets.
 
 use std::fs;
+use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
 use criu_lab::scratch;
@@ -122,10 +123,11 @@ fn a_cancelled_course_ends_the_reads() {
 
 #[test]
 fn pages_of_a_parent_set_are_refused() {
-    let object = PageObject::Task(7);
-    let recording = record(vec![(object, vec![(0x2000, 0, PARENT)])], Layout::Wide, None);
-    let (mappings, fake) = (Vec::<Mapping>::new(), Fake::new(Numbers::new(), 0));
-    let task = held(7, &mappings, &fake, None);
-    let error = lay_out(&recording, &[task], || 1, &Course::default()).unwrap_err();
+    let none = record(Vec::new(), Layout::Wide, None);
+    let mappings = [Mapping { start: 0x1000, end: 0x4000, lazy: true }];
+    let fake = Fake::new(Numbers::from([(0x1000, 1), (0x2000, 2)]), 0);
+    let second = |pages: Range<u64>| Ok((pages.start == 0x2000, pages.start + PAGE));
+    let task = held(7, &mappings, &fake, Some(&second));
+    let error = lay_out(&none, &[task], || 1, &Course::default()).unwrap_err();
     assert!(matches!(error, PagesError::Hole { address: 0x2000, .. }), "{error}");
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod instant;
+mod into_archive;
 mod rounds;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use self::archive::Making;
+use self::into_archive::IntoArchive;
 use crate::config::Config;
 use crate::drive::Drive;
 use crate::exit::Exit;
@@ -57,6 +59,8 @@ pub(crate) struct Program {
     lazy: Lazy,
     #[command(flatten)]
     instant: InstantDump,
+    #[command(flatten)]
+    into_archive: IntoArchive,
     #[command(flatten)]
     cgroups: Cgroups,
     #[command(flatten)]
@@ -222,7 +226,7 @@ fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Captu
 impl Program {
     /// Makes an archive ready, if one is asked for.
     fn making(&self) -> Result<Option<Making>, Fault> {
-        let Some(archive) = self.instant.archive(self.reach.json)? else { return Ok(None) };
+        let Some(archive) = self.into_archive.given(self.reach.json)? else { return Ok(None) };
         if self.dump.after() == AfterDump::Kill {
             let why = "--archive needs --leave-running or --leave-stopped: the tasks cannot wait \
                        for it in criu, which ends them";

@@ -116,7 +116,7 @@ impl Source for Images {
     }
 }
 
-/// What the pages of a capture are read with.
+/// The means by which the pages of a capture are read.
 #[derive(Clone, Debug)]
 struct Reader {
     memory: Arc<Memory>,

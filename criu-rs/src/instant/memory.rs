@@ -6,7 +6,7 @@ use super::held::{Held, Holders};
 use crate::pages::held::HeldTask;
 use crate::pages::recording::Recording;
 
-/// What CRIU has sent, and the holders until they are [taken](Self::take).
+/// The pages that CRIU has sent, and the holders until they are [taken](Self::take).
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) recording: Recording,

@@ -379,5 +379,5 @@ fn ways(
     Ok(tasks)
 }
 
-/// What an [`instant_into`](Dump::instant_into) is called in errors.
+/// The name of an [`instant_into`](Dump::instant_into) in errors.
 const INTO: &str = "an instant capture into a function";

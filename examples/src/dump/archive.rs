@@ -21,9 +21,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::mkdtemp;
 use serde_json::{Value, json};
 
+use super::into_archive::NewArchive;
 use crate::fault::Fault;
 use crate::new_file::NewFile;
-use crate::options::NewArchive;
 
 /// An archive in the making, and the directory in which CRIU works meanwhile.
 pub(super) struct Making {

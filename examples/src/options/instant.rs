@@ -6,9 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use criu_rs::instant::{Budget, Headroom, InstantOptions};
 
-use crate::fault::Fault;
 use crate::options::values::{AtMost, memory, seconds};
-use crate::options::{IntoArchive, NewArchive};
 
 /// The heading of these options in help.
 pub(crate) const HEADING: &str = "Instant dump";
@@ -59,8 +57,6 @@ pub(crate) struct InstantDump {
     instant_budget: Option<usize>,
     #[command(flatten)]
     how: InstantOnly,
-    #[command(flatten)]
-    archive: IntoArchive,
 }
 
 /// A series of checkpoints.
@@ -110,14 +106,6 @@ impl InstantDump {
     /// Returns the options for the library, if an instant dump is asked for.
     pub(crate) fn given(&self) -> Option<InstantOptions> {
         self.instant.then(|| self.how.options())
-    }
-
-    /// Returns the archive, if one is asked for.
-    ///
-    /// # Errors
-    /// See [`IntoArchive::given`].
-    pub(crate) fn archive(&self, json: bool) -> Result<Option<NewArchive>, Fault> {
-        self.archive.given(json)
     }
 
     /// Returns the series, if one is asked for.

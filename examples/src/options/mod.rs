@@ -1,6 +1,5 @@
 //! CRIU's options, in groups that several words share, and their settings on an operation.
 
-mod archive;
 mod cgroups;
 mod common;
 mod coordinator;
@@ -15,7 +14,6 @@ mod restore;
 mod tls;
 mod values;
 
-pub(crate) use archive::{IntoArchive, NewArchive};
 pub(crate) use cgroups::{Cgroups, CgroupsSaved};
 pub use common::criu_program;
 pub(crate) use common::{Common, Reach};

@@ -15,7 +15,7 @@ use crate::target::Target;
 /// Options of an instant dump into an archive, on `dump`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = INSTANT)]
-pub(crate) struct IntoArchive {
+pub(super) struct IntoArchive {
     /// Write an archive instead of images; - for standard output, such as a pipe. The memory goes
     /// from the forks into it. With --images-dir, the log stays in that directory
     #[arg(
@@ -56,12 +56,12 @@ pub(crate) struct IntoArchive {
 
 /// An archive that is asked for.
 #[derive(Debug)]
-pub(crate) struct NewArchive {
-    pub(crate) target: Target,
-    pub(crate) packed: Packed,
-    pub(crate) form: Form,
+pub(super) struct NewArchive {
+    pub(super) target: Target,
+    pub(super) packed: Packed,
+    pub(super) form: Form,
     /// The recipients of an archive that is to be encrypted.
-    pub(crate) recipients: Option<Recipients>,
+    pub(super) recipients: Option<Recipients>,
 }
 
 impl IntoArchive {
@@ -70,7 +70,7 @@ impl IntoArchive {
     /// # Errors
     /// Options that exclude each other, a target that cannot take an archive, recipients that
     /// cannot be read.
-    pub(crate) fn given(&self, json: bool) -> Result<Option<NewArchive>, Fault> {
+    pub(super) fn given(&self, json: bool) -> Result<Option<NewArchive>, Fault> {
         let Some(path) = &self.archive else { return Ok(None) };
         let target = Target::new(path, json, [])?;
         if let Some(path) = target.path() {

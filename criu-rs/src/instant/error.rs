@@ -40,6 +40,9 @@ pub enum InstantError {
     /// The pages cannot be read or written. No checkpoint is left; the tasks run on.
     #[error("{0}")]
     Pages(#[from] PagesError),
+    /// The function that takes the images has failed. The tasks run on.
+    #[error("{0}")]
+    Taker(Box<dyn std::error::Error + Send + Sync>),
     /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the
     /// tasks run on.
     #[error("cannot read what criu wrote: {0}")]

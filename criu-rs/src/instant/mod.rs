@@ -11,7 +11,8 @@
 //!   plan: which tasks get a holder ────▶ plugin: forks the task ────▶ holder
 //!   tape  ◀─── the pages that CRIU sees ─┘                              │
 //!     └──▶ merge ◀────────── the other pages, while the task runs ──────┘
-//!            └──▶ images directory, or a page server
+//!            └──▶ images directory, a page server, or a function, such as one that
+//!                 writes an archive
 //! ```
 //!
 //! The images are ordinary: each CRIU restores them, and everything in this crate reads them.
@@ -55,7 +56,9 @@ mod guard;
 mod headroom;
 mod held;
 mod holder;
+mod images;
 mod library;
+mod memory;
 mod options;
 mod orphans;
 mod outcome;

@@ -1,10 +1,12 @@
 //! Running an instant capture.
 
+use std::error::Error as StdError;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 
 use criu_images::ImageSet;
+use criu_images::source::Source;
 use criu_plugin::journal::{Field, State};
 
 use super::delta::Delta;
@@ -12,7 +14,9 @@ use super::error::InstantError;
 use super::flags::Flags;
 use super::guard::Guard;
 use super::held::{Held, Holders};
+use super::images::Taker;
 use super::library::Library;
+use super::memory::Memory;
 use super::options::InstantOptions;
 use super::orphans;
 use super::outcome::{InstantCapture, Reading, TaskCapture, Way, WhyNot};
@@ -66,6 +70,65 @@ impl Dump<'_> {
     ) -> Result<InstantCapture> {
         round(self, criu, options, To::Server(server), hooks, None)
     }
+
+    /// Runs the dump as [`instant`](Self::instant) does, and gives all images to a function, which
+    /// writes them wherever they are to be. No page is written to the images directory.
+    ///
+    /// The function is called in the background, once, when the tasks run on. The source has what
+    /// the directory would have: CRIU's images, log and statistics, and the pages, which are read
+    /// from the holders. A reader that has read a pages file to its end, in order, has the pages as
+    /// they were at the dump: if a holder is lost, a read fails. The pages can be read until the
+    /// function returns. Then CRIU's images are removed from the images directory.
+    ///
+    /// ```no_run
+    /// use criu_archive::UNWATCHED;
+    /// use criu_archive::convert::Parts;
+    /// use criu_archive::metadata::Engine;
+    /// use criu_archive::write::Options;
+    /// use criu_rs::instant::InstantOptions;
+    /// use criu_rs::{AfterDump, Criu, Dump, Pid};
+    ///
+    /// let pid: Pid = "4711".parse()?;
+    /// let dump = Dump::new(pid, "/var/tmp/empty").after_dump(AfterDump::LeaveRunning);
+    /// let capture = dump.instant_into(
+    ///     &Criu::new(),
+    ///     &InstantOptions::new(),
+    ///     |images| {
+    ///         let archive = Parts::new("images", images).conversion(Engine::Unknown)?;
+    ///         archive.draft().save("/ckpt/web.tar", &Options::default(), UNWATCHED)?;
+    ///         Ok(())
+    ///     },
+    ///     &mut (),
+    /// )?;
+    /// capture.reading.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`instant`](Self::instant). [`Error::InvalidValue`](crate::Error::InvalidValue) for a
+    /// dump that ends its tasks or has a parent set, and with
+    /// [`verify`](InstantOptions::verify). [`Reading::wait`] returns
+    /// [`InstantError::Taker`] with the function's error.
+    pub fn instant_into<F>(
+        &self,
+        criu: &Criu,
+        options: &InstantOptions,
+        take: F,
+        hooks: &mut dyn Hooks,
+    ) -> Result<InstantCapture>
+    where
+        F: FnOnce(Arc<dyn Source>) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + 'static,
+    {
+        let has_parent = criu.configure(&self.common)?.opts.message().parent_img.is_some();
+        let refused = [
+            (has_parent, "parent_img", "a dump without a parent set"),
+            (options.verify, "verify", "a dump whose pages stay in the images directory"),
+        ];
+        if let Some((_, found, wanted)) = refused.into_iter().find(|(is_so, ..)| *is_so) {
+            return Err(InvalidValue::new(INTO, found, wanted).into());
+        }
+        round(self, criu, options, To::Taker(Taker(Box::new(take))), hooks, None)
+    }
 }
 
 /// The place for the pages.
@@ -74,6 +137,8 @@ pub(super) enum To {
     Directory,
     /// A page server.
     Server(Client),
+    /// A function.
+    Taker(Taker),
 }
 
 /// Runs a dump with holders. A delta leaves pages to the images of an earlier round, and keeps the
@@ -224,23 +289,15 @@ impl<'a> Ready<'a> {
         let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
         let recording = tape.finish().map_err(InstantError::from)?;
         let sink = match to {
-            To::Directory => Sink::Directory { others_read, directory: Arc::clone(&held) },
+            To::Directory => Sink::Directory { others_read },
             To::Server(server) => Sink::Server(server),
+            To::Taker(taker) => Sink::Taker(Some(taker)),
         };
         let cancel = dump.common.limits.cancel.clone();
         let flags = flags.told(&shared)?;
-        let job = Job {
-            holders,
-            flags,
-            recording,
-            sink,
-            directory: held,
-            images,
-            cancel,
-            verify,
-            delta,
-            agreed,
-        };
+        let memory = Arc::new(Memory::new(recording, holders));
+        let job =
+            Job { memory, flags, sink, directory: held, images, cancel, verify, delta, agreed };
         Ok(InstantCapture { dumped, tasks, reading: job.start()? })
     }
 }
@@ -294,6 +351,10 @@ fn ends(
     let captured = match to {
         To::Directory => dump.capture(criu, pool, hooks),
         To::Server(server) => dump.capture_to(criu, pool, server, hooks),
+        To::Taker(_) => {
+            let wanted = "one that leaves the tasks running or stopped";
+            return Err(InvalidValue::new(INTO, "one that ends the tasks", wanted).into());
+        }
     };
     let Captured { dumped, writing, .. } = captured?;
     Ok(InstantCapture { dumped, tasks, reading: Reading::of_capture(writing) })
@@ -335,3 +396,6 @@ fn ways(
     }
     Ok(tasks)
 }
+
+/// The name of an [`instant_into`](Dump::instant_into) in errors.
+const INTO: &str = "an instant capture into a function";

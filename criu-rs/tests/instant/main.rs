@@ -13,6 +13,7 @@ mod control;
 mod faults;
 mod flags;
 mod identity;
+mod into;
 mod kinds;
 mod lab;
 mod series;
@@ -58,6 +59,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         faults::TESTS,
         flags::TESTS,
         identity::TESTS,
+        into::TESTS,
         kinds::TESTS,
         series::TESTS,
         soak::TESTS,

@@ -57,7 +57,7 @@ impl Program {
             let captured = drive.watch(|| capture(directory.clone()))?;
             let parent = base.map(|base| base.to_string_lossy().into_owned());
             let facts = json!({ "round": round, "parent": parent });
-            let round = Round { images: &directory, after, begun, facts };
+            let round = Round { images: &directory, making: None, after, begun, facts };
             self.finish(output, &drive, captured, round)?;
             Ok::<_, Fault>(begun)
         };

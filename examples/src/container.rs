@@ -45,6 +45,7 @@ enum Word {
 }
 
 #[derive(Args)]
+#[command(mut_arg("verify", |verify| verify.conflicts_with("page_server")))]
 struct CheckpointArgs {
     /// The container's id
     id: String,

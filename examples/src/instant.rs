@@ -27,10 +27,15 @@ pub(crate) fn wait(reading: Reading, drive: &Drive, output: &Output) -> Result<R
         reading.wait()
     });
     let read = watched??;
+    note_unreaped(output, &read);
+    Ok(read)
+}
+
+/// Tells a person of forks of which something is left.
+pub(crate) fn note_unreaped(output: &Output, read: &ReadOut) {
     for fork in &read.unreaped {
         output.say(format!("{fork}; the next dump of the process clears up"));
     }
-    Ok(read)
 }
 
 /// Tells a person which tasks were not forked, unless they are merely small, and why. Says so in
@@ -63,17 +68,36 @@ pub(crate) fn note(output: &Output, tasks: &[TaskCapture]) {
 
 /// Tells in words how much memory an instant dump has saved, and how long that took.
 pub(crate) fn in_words(dumped: &Dumped, read: &ReadOut) -> String {
+    words(dumped.stats.as_ref().ok().map(|stats| stats.frozen), read, "it")
+}
+
+/// Tells in words how much memory was saved of several processes that stood still together, and how
+/// long that took.
+pub(crate) fn all_in_words<'a>(
+    frozen: Duration,
+    all: impl IntoIterator<Item = &'a ReadOut>,
+) -> String {
+    let mut sum = ReadOut::default();
+    for read in all {
+        sum.held = sum.held.saturating_add(read.held);
+        sum.captured = sum.captured.saturating_add(read.captured);
+        sum.time = sum.time.max(read.time);
+    }
+    words(Some(frozen), &sum, "they")
+}
+
+fn words(frozen: Option<Duration>, read: &ReadOut, who: &str) -> String {
     let bytes = |pages: u64| HumanBytes(pages.saturating_mul(procfs::page_size()));
     let mut words = format!("{} of memory", bytes(read.held.saturating_add(read.captured)));
     if read.inherited > 0 {
         let more = bytes(read.inherited);
         words = format!("{words} that has changed, {more} as in the checkpoint before");
     }
-    if let Ok(stats) = &dumped.stats {
-        words += &format!(", frozen for {:.1?}", stats.frozen);
+    if let Some(frozen) = frozen {
+        words += &format!(", frozen for {frozen:.1?}");
     }
     if read.held > 0 {
-        words += &format!(", {} read in {:.1?} while it ran", bytes(read.held), read.time);
+        words += &format!(", {} read in {:.1?} while {who} ran", bytes(read.held), read.time);
     }
     if let Some(verified) = read.verified {
         words += &format!(", {} compared", bytes(verified));

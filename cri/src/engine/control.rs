@@ -31,8 +31,8 @@ pub enum After {
     Stop,
 }
 
-/// The caller's methods at the moments of an operation. Each is called once, in the thread that has
-/// called the engine.
+/// The caller's methods at the moments of an operation. Each is called once unless it says
+/// otherwise, in the thread that has called the engine.
 pub trait Moments: Send + Sync {
     /// Called before anything is frozen, with the directories of the cgroups that will be frozen. A
     /// caller that writes them down can thaw them if this process dies. An engine that stops
@@ -61,6 +61,13 @@ pub trait Moments: Send + Sync {
     /// An error refuses the checkpoint, and the containers run on.
     fn saved(&self) -> HookResult {
         Ok(())
+    }
+
+    /// Called again and again while all containers run on and their memory is still being read, with
+    /// the bytes that are saved and of all. Only an instant checkpoint calls it. [`Control::cancel`]
+    /// ends the reading: no file of the checkpoint is left then.
+    fn reading(&self, done: u64, all: u64) {
+        let _ = (done, all);
     }
 
     /// Called when all containers are restored and none runs yet.

@@ -118,10 +118,7 @@ impl From<criu_rs::Error> for EngineError {
 impl From<PodError> for EngineError {
     fn from(error: PodError) -> Self {
         let stopped = match &error {
-            PodError::Container { source, .. } => match &**source {
-                criu_rs::Error::Stopped(stopped) => Some(stopped.why),
-                _ => None,
-            },
+            PodError::Container { source, .. } => stopped(source),
             _ => None,
         };
         match (stopped, error) {
@@ -130,6 +127,21 @@ impl From<PodError> for EngineError {
             (_, PodError::Hook(refusal)) => Self::Hook(refusal),
             (_, error) => Self::Pod(error.into()),
         }
+    }
+}
+
+/// Returns the reason of an operation that was stopped.
+fn stopped(error: &criu_rs::Error) -> Option<StopReason> {
+    match error {
+        criu_rs::Error::Stopped(stopped) => Some(stopped.why),
+        #[cfg(feature = "instant")]
+        criu_rs::Error::Instant(source) => {
+            use criu_rs::instant::InstantError;
+
+            let is_cancelled = matches!(source.downcast_ref(), Some(InstantError::Cancelled));
+            is_cancelled.then_some(StopReason::Cancelled)
+        }
+        _ => None,
     }
 }
 

@@ -30,6 +30,8 @@ pub use describe::describe;
 pub use error::EngineError;
 pub use facts::{Fact, Facts};
 pub use options::{EngineOption, OptionError, Options, Phase, Values};
+#[cfg(feature = "instant")]
+pub use outcome::SavedInstantly;
 pub use outcome::{Saved, Started};
 pub use runsc::Runsc;
 pub use seen::{Seen, gpus};

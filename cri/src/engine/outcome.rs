@@ -26,6 +26,20 @@ pub struct Saved {
     pub features: Vec<String>,
     /// Facts about the container, seen before the checkpoint.
     pub seen: Seen,
+    /// The reading of the memory by an instant checkpoint.
+    #[cfg(feature = "instant")]
+    pub instant: Option<SavedInstantly>,
+}
+
+/// The memory of a container that was saved by an instant checkpoint.
+#[cfg(feature = "instant")]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SavedInstantly {
+    /// The way in which the memory of each task is saved.
+    pub tasks: Vec<criu_rs::instant::TaskCapture>,
+    /// The reading of the memory, which is complete.
+    pub read: criu_rs::instant::ReadOut,
 }
 
 /// A container that an engine has restored.

@@ -47,6 +47,13 @@ impl Moments for Noted<'_> {
         self.note("saved")
     }
 
+    fn reading(&self, done: u64, all: u64) {
+        assert!(done <= all, "{done} of {all}");
+        if !self.names().contains(&"reading") {
+            self.note("reading").unwrap();
+        }
+    }
+
     fn restored(&self) -> HookResult {
         self.note("restored")
     }

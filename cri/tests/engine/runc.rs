@@ -32,6 +32,13 @@ pub const TESTS: &[Case] = &[
         runtimes: &["runc"],
         newest_only: true,
     },
+    #[cfg(feature = "instant")]
+    Case {
+        name: "a_pod_of_runc_is_saved_while_it_runs_on",
+        test: instant,
+        runtimes: &["runc"],
+        newest_only: false,
+    },
 ];
 
 /// A pod: a process that holds the namespaces, a container with a connection, and another one.
@@ -229,6 +236,73 @@ fn refused(bed: &Bed) {
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(session.as_raw()), None);
     engine.checkpoint(&pod.subject, &to, &options, &Control::default()).unwrap();
     assert_eq!(names(&to), ["log", "other", "web"]);
+}
+
+/// An instant checkpoint, and what ends one: refusals, a deadline, and a cancellation while the
+/// memory is read.
+#[cfg(feature = "instant")]
+fn instant(bed: &Bed) {
+    use criu_rs::instant::{InstantOptions, Way};
+
+    let how = InstantOptions::new().least(1).least_per_mapping(1);
+    let engine = Criu::new(bed.criu.clone()).instant(how.verify(true));
+    let pod = Pod::start(bed, "threads");
+    let to = bed.dir("checkpoint");
+    let options = Options::parse([("instant", "")], &engine, Phase::Checkpoint).unwrap();
+    let left = || {
+        pod.counts();
+        let pids = pod.subject.containers.iter().map(|running| running.pid);
+        assert!(pids.flat_map(criu_lab::process::children).next().is_none(), "a holder is left");
+        names(&to)
+    };
+    let refuse = || Err("no".into());
+    for moment in ["frozen", "saved"] {
+        let noted = Noted::at(moment, &refuse);
+        let control = Control { moments: &noted, ..Control::default() };
+        let error = engine.checkpoint(&pod.subject, &to, &options, &control).unwrap_err();
+        assert!(matches!(error, EngineError::Hook(_)), "{moment}: {error}");
+        assert_eq!(left(), [""; 0], "{moment}");
+    }
+    // The memory is not read before both run on.
+    let cancel = criu_rs::Cancel::new().unwrap();
+    let act = || {
+        cancel.cancel();
+        Ok(())
+    };
+    let noted = Noted::at("reading", &act);
+    let control = Control { moments: &noted, cancel: Some(&cancel), ..Control::default() };
+    match engine.checkpoint(&pod.subject, &to, &options, &control) {
+        Err(EngineError::Cancelled) => assert_eq!(left(), [""; 0]),
+        Ok(saved) => {
+            // It was complete by then.
+            assert_eq!(left(), ["log", "web"]);
+            saved.iter().for_each(|one| fs::remove_dir_all(to.join(&one.folder)).unwrap());
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let saved = engine.checkpoint(&pod.subject, &to, &options, &Control::default()).unwrap();
+    for one in &saved {
+        let instant = one.instant.as_ref().unwrap();
+        println!("{}: frozen {:?}, {instant:?}", one.name, one.frozen);
+        assert!(instant.tasks.iter().all(|task| matches!(task.way, Way::Held { .. })));
+        assert!(instant.read.held > 0 && instant.read.unreaped.is_empty(), "{instant:?}");
+        assert!(one.arguments.is_empty() && one.features.is_empty(), "{one:?}");
+    }
+    assert_eq!(left(), ["log", "web"]);
+    let mut record = describe("test 1", &engine, &pod.subject, &saved, &to).unwrap();
+    record.state.advance(State::Complete).unwrap();
+    for running in &pod.subject.containers {
+        bed.runtime.kill(&running.name, "KILL");
+        assert!(
+            criu_lab::soon(|| bed.runtime.state(&running.name).unwrap()["status"] == "stopped")
+        );
+        bed.runtime.delete(&running.name);
+    }
+    let options = Options::parse([("", ""); 0], &engine, Phase::Restore).unwrap();
+    let place = pod.place(&bed.dir("restored"));
+    let started = engine.restore(&to, &record, &place, &options, &Control::default()).unwrap();
+    pod.counts();
+    started.into_iter().for_each(|one| kill(one.pid.unwrap()));
 }
 
 /// The process of an exec session in the container `log` that an error is about.

@@ -29,7 +29,11 @@ fn comes_back(bed: &Bed) {
     let pods = scene.pods();
     let pod = scene.talking("pod");
     let to = bed.dir("to");
-    let options = [("tcp", "established")];
+    let options = [
+        ("tcp", "established"),
+        #[cfg(feature = "instant")]
+        ("instant", "true"),
+    ];
     scene.save(&pods, pod.request(&to, &options), ENOUGH).unwrap();
     let counted = scene.goes_on(&pod, 0);
     assert_eq!(names(&to), ["a.tar", "b.tar", "criu-record.json"]);

@@ -79,5 +79,5 @@ pub use outcome::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};
 #[cfg(feature = "pod")]
 pub(crate) use read::Agreed;
 #[cfg(feature = "pod")]
-pub(crate) use run::Ready;
+pub(crate) use run::{Ready, ended, ends_tasks};
 pub use series::{InstantSeries, SeriesOptions, WhenEnded};

@@ -123,6 +123,9 @@ enum Kind {
     Held { course: Arc<Course>, thread: JoinHandle<Result<ReadOut, InstantError>> },
     /// From the memory of a capture.
     Captured { writing: Writing, begun: Instant },
+    /// CRIU has written it.
+    #[cfg(feature = "pod")]
+    Written(ReadOut),
 }
 
 /// The end of a capture: the images are complete.
@@ -164,12 +167,27 @@ impl Reading {
         Self { kind: Some(Kind::Captured { writing, begun: Instant::now() }), or_else: None }
     }
 
+    #[cfg(feature = "pod")]
+    pub(super) fn written(read: ReadOut) -> Self {
+        Self { kind: Some(Kind::Written(read)), or_else: None }
+    }
+
     /// Returns the bytes of pages written so far, and of all pages.
     pub fn progress(&self) -> (u64, u64) {
         match &self.kind {
             Some(Kind::Held { course, .. }) => course.progress(),
             Some(Kind::Captured { writing, .. }) => writing.progress(),
+            #[cfg(feature = "pod")]
+            Some(Kind::Written(_)) => (0, 0),
             None => (0, 0),
+        }
+    }
+
+    /// Ends the reading soon, as the dump's [`Cancel`](crate::Cancel) does. A reading whose images
+    /// are complete by then succeeds, and so does one from no holder.
+    pub fn cancel(&self) {
+        if let Some(Kind::Held { course, .. }) = &self.kind {
+            course.cancel();
         }
     }
 
@@ -179,6 +197,8 @@ impl Reading {
         match &self.kind {
             Some(Kind::Held { thread, .. }) => thread.is_finished(),
             Some(Kind::Captured { writing, .. }) => writing.is_finished(),
+            #[cfg(feature = "pod")]
+            Some(Kind::Written(_)) => true,
             None => true,
         }
     }
@@ -187,8 +207,8 @@ impl Reading {
     ///
     /// # Errors
     /// [`Error::Instant`](crate::Error::Instant) if the memory cannot be read or written, or the
-    /// dump's [`Cancel`](crate::Cancel) was cancelled. No image of the dump is left then, and a
-    /// checkpoint that it was to replace is back. The tasks run on.
+    /// dump's [`Cancel`](crate::Cancel) or the reading was cancelled. No image of the dump is left
+    /// then, and a checkpoint that it was to replace is back. The tasks run on.
     pub fn wait(mut self) -> Result<ReadOut> {
         Ok(self.join()?)
     }
@@ -217,6 +237,8 @@ impl Reading {
                 let time = begun.elapsed();
                 Ok(ReadOut { captured: received.pages, time, ..ReadOut::default() })
             }
+            #[cfg(feature = "pod")]
+            Some(Kind::Written(read)) => Ok(read),
             None => Err(InstantError::Panicked),
         }
     }

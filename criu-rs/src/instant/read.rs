@@ -81,10 +81,11 @@ impl Job {
         let begun = Instant::now();
         let cancel = self.cancel.take();
         let read = while_not(cancel.as_ref(), course, || self.read(course));
-        let read = match (read, cancel) {
-            (Err(_), Some(cancel)) if cancel.is_cancelled() => Err(InstantError::Cancelled),
-            (read, _) => read,
-        };
+        let is_cancelled = || course.is_cancelled() || cancel.is_some_and(|one| one.is_cancelled());
+        let read = read.map_err(|error| match is_cancelled() {
+            true => InstantError::Cancelled,
+            false => error,
+        });
         let is_agreed = self.agreed.take().is_none_or(|agreed| agreed(read.is_ok()));
         let mut read = read?;
         if !is_agreed {

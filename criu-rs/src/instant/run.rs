@@ -19,6 +19,8 @@ use super::library::Library;
 use super::memory::Memory;
 use super::options::InstantOptions;
 use super::orphans;
+#[cfg(feature = "pod")]
+use super::outcome::ReadOut;
 use super::outcome::{InstantCapture, Reading, TaskCapture, Way, WhyNot};
 use super::plan::{Plan, Verdict};
 use super::read::{Agreed, Job, Sink};
@@ -151,13 +153,18 @@ pub(super) fn round(
     hooks: &mut dyn Hooks,
     delta: Option<Box<dyn Delta>>,
 ) -> Result<InstantCapture> {
-    if !criu.configure(&dump.common)?.opts.leaves_tasks() {
+    if ends_tasks(dump, criu)? {
         return ends(dump, criu, options, to, hooks);
     }
     let kept = delta.as_ref().map(|delta| delta.own()).unwrap_or_default();
     let plan = Plan::of(&[dump.pid()], options, &kept).pop().unwrap_or_default();
     let ready = Ready::new(dump, criu, options, plan, &kept)?;
     ready.run(hooks, to, delta, None)
+}
+
+/// Says whether the tasks end with a dump.
+pub(crate) fn ends_tasks(dump: &Dump<'_>, criu: &Criu) -> Result<bool> {
+    Ok(!criu.configure(&dump.common)?.opts.leaves_tasks())
 }
 
 /// An instant capture that is made ready, before anything is frozen.
@@ -195,8 +202,8 @@ impl<'a> Ready<'a> {
         let roots: Vec<Pid> = dumps.iter().map(Dump::pid).collect();
         let plans = Plan::of(&roots, options, &[]);
         let one = |(dump, plan): (&Dump<'a>, Plan)| {
-            if !criu.configure(&dump.common)?.opts.leaves_tasks() {
-                let wanted = "one that leaves the tasks running or stopped";
+            if ends_tasks(dump, criu)? {
+                let wanted = "one that leaves the tasks running or stopped, as another one does";
                 let what = "the dump of a pod's instant capture";
                 return Err(InvalidValue::new(what, "one that ends the tasks", wanted).into());
             }
@@ -343,8 +350,7 @@ fn ends(
     to: To,
     hooks: &mut dyn Hooks,
 ) -> Result<InstantCapture> {
-    let task = |pid| TaskCapture { pid, way: Way::Captured(WhyNot::Ends) };
-    let tasks = tree::descendants(dump.pid()).into_iter().map(task).collect();
+    let tasks = all_end(dump);
     let all = options.clone().least(u64::MAX);
     let plan = || Plan::of(&[dump.pid()], &all, &[]).pop().unwrap_or_default();
     let pool = pool(options.pool.unwrap_or_else(|| plan().pool()))?;
@@ -358,6 +364,29 @@ fn ends(
     };
     let Captured { dumped, writing, .. } = captured?;
     Ok(InstantCapture { dumped, tasks, reading: Reading::of_capture(writing) })
+}
+
+/// Runs a plain dump of tasks that end with it, for a pod: everything is written before the first
+/// task ends. A capture would write after that was agreed on.
+///
+/// # Errors
+/// As [`Dump::run`]. The tasks run on.
+#[cfg(feature = "pod")]
+pub(crate) fn ended(dump: &Dump<'_>, criu: &Criu, hooks: &mut dyn Hooks) -> Result<InstantCapture> {
+    let tasks = all_end(dump);
+    let dumped = dump.run_with(criu, hooks)?;
+    let captured = dumped
+        .stats
+        .as_ref()
+        .map_or(0, |stats| stats.pages_written.saturating_add(stats.shpages_written.unwrap_or(0)));
+    let reading = Reading::written(ReadOut { captured, ..ReadOut::default() });
+    Ok(InstantCapture { dumped, tasks, reading })
+}
+
+/// The tasks of a dump that ends them.
+fn all_end(dump: &Dump<'_>) -> Vec<TaskCapture> {
+    let task = |pid| TaskCapture { pid, way: Way::Captured(WhyNot::Ends) };
+    tree::descendants(dump.pid()).into_iter().map(task).collect()
 }
 
 fn pool(bytes: usize) -> Result<Pool> {

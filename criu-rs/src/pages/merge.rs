@@ -51,9 +51,14 @@ impl Course {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// Says whether the merge is to end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
     /// Checks that the merge may go on.
     pub(super) fn check(&self) -> Result<(), PagesError> {
-        if self.cancelled.load(Ordering::Relaxed) { Err(PagesError::Stopped) } else { Ok(()) }
+        if self.is_cancelled() { Err(PagesError::Stopped) } else { Ok(()) }
     }
 
     /// Counts bytes that are about to go to the sink.

@@ -119,17 +119,19 @@ impl<'a> Pod<'a> {
     /// See [`PodError`]. Except after [`PodError::Torn`], all containers run on, their freezers are
     /// as they were, and no image of this run is left.
     pub fn dump(self, criu: &Criu, hooks: &mut dyn PodHooks) -> Result<PodDumped, PodError> {
-        let (containers, frozen) = self.run(criu, hooks, Ok)?;
+        let (containers, frozen) = self.run(criu, hooks, Ok, || ())?;
         Ok(PodDumped { containers, frozen })
     }
 
     /// Freezes the containers, runs the operations that `make` makes of their dumps, and lets the
-    /// containers go. Returns the outcomes, and the time for which all stood still.
+    /// containers go. Then calls `let_go`. Returns the outcomes, and the time for which all stood
+    /// still.
     pub(super) fn run<O: Operation + 'a>(
         self,
         criu: &Criu,
         hooks: &mut dyn PodHooks,
         make: impl FnOnce(Vec<Container<'a>>) -> Result<Vec<gate::Container<'a, O>>, PodError>,
+        let_go: impl FnOnce(),
     ) -> Result<Ran<O::Outcome>, PodError> {
         connections(criu)?;
         let cgroups = self.check()?;
@@ -180,6 +182,7 @@ impl<'a> Pod<'a> {
             }
         }
         let frozen = since.elapsed();
+        let_go();
         match unwritten {
             Some(error) => Err(error),
             None => ended.conclude().map(|containers| (containers, frozen)),

@@ -10,7 +10,8 @@ use super::hooks::PodHooks;
 use crate::criu::Criu;
 use crate::error::{Error, Misuse};
 use crate::hooks::{Action, Hooks};
-use crate::instant::{Agreed, InstantCapture, InstantError, InstantOptions, ReadOut, Ready};
+use crate::instant::{self, Agreed, InstantCapture, InstantError, InstantOptions, ReadOut, Ready};
+use crate::operation::Dump;
 
 /// An instant capture of a pod, whose containers run on while their memory is read.
 #[derive(Debug)]
@@ -24,6 +25,25 @@ pub struct PodInstant {
 }
 
 impl PodInstant {
+    /// Returns the bytes of pages written so far, and of all pages, of all containers.
+    pub fn progress(&self) -> (u64, u64) {
+        let each = self.containers.iter().map(|(_, capture)| capture.reading.progress());
+        each.fold((0, 0), |(done, all), (more, of)| {
+            (done.saturating_add(more), all.saturating_add(of))
+        })
+    }
+
+    /// Returns `true` when the images of all containers are complete and no holder is left, or the
+    /// reading has failed.
+    pub fn is_finished(&self) -> bool {
+        self.containers.iter().all(|(_, capture)| capture.reading.is_finished())
+    }
+
+    /// Ends the reading soon: see [`Reading::cancel`](crate::instant::Reading::cancel).
+    pub fn cancel(&self) {
+        self.containers.iter().for_each(|(_, capture)| capture.reading.cancel());
+    }
+
     /// Waits until the images of all containers are complete and no holder is left.
     ///
     /// # Errors
@@ -64,6 +84,9 @@ impl<'a> Pod<'a> {
     /// are made before the first task goes on, so the images are of one moment. Room for the worst
     /// case is looked for once, for all containers together.
     ///
+    /// If the dumps end the tasks ([`AfterDump::Kill`](crate::AfterDump::Kill)), nothing runs on
+    /// meanwhile, and the pod is dumped as by [`dump`](Self::dump).
+    ///
     /// ```no_run
     /// use criu_rs::instant::InstantOptions;
     /// use criu_rs::{AfterDump, Criu, Dump, Pid, Pod};
@@ -83,23 +106,52 @@ impl<'a> Pod<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`PodError`]. All containers run on, their freezers are as they were, and no image of
-    /// this run is left. [`PodError::Container`] before anything is frozen for a dump that ends its
-    /// tasks, and for a criu that is not started by this process.
+    /// See [`PodError`]. Except after [`PodError::Torn`], all containers run on, their freezers are
+    /// as they were, and no image of this run is left. [`PodError::Container`] before anything is
+    /// frozen for a dump that ends its tasks while another one leaves them running, and for a criu
+    /// that is not started by this process. [`PodError::Torn`] only if the dumps end the tasks.
     pub fn instant(
         self,
         criu: &Criu,
         options: &InstantOptions,
         hooks: &mut dyn PodHooks,
     ) -> Result<PodInstant, PodError> {
-        let make = |containers: Vec<Container<'a>>| make(containers, criu, options);
-        // All images are kept or none, so the others are not complete.
-        let (containers, frozen) = self.run(criu, hooks, make).map_err(|error| match error {
-            PodError::Torn { name, source, .. } => PodError::Container { name, source },
+        let votes = Arc::new(Votes { state: Mutex::default(), changed: Condvar::new() });
+        let mut all_end = false;
+        let make = |containers: Vec<Container<'a>>| {
+            all_end = ends(&containers, criu)?;
+            if all_end { Ok(plain(containers)) } else { make(containers, criu, options, &votes) }
+        };
+        let ran = self.run(criu, hooks, make, || votes.let_go());
+        let (containers, frozen) = ran.map_err(|error| match error {
+            // All images are kept or none, so the others are not complete.
+            PodError::Torn { name, source, .. } if !all_end => PodError::Container { name, source },
             other => other,
         })?;
         Ok(PodInstant { containers, frozen })
     }
+}
+
+/// Says whether the tasks of all containers end with their dumps.
+fn ends(containers: &[Container<'_>], criu: &Criu) -> Result<bool, PodError> {
+    for Container { name, operation: dump, .. } in containers {
+        let ends = instant::ends_tasks(dump, criu);
+        let failed = |source| PodError::Container { name: name.clone(), source: Box::new(source) };
+        if !ends.map_err(failed)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes plain dumps of tasks that end with them.
+fn plain<'a>(containers: Vec<Container<'a>>) -> Vec<gate::Container<'a, Once<'a>>> {
+    let made = containers.into_iter().map(|Container { name, operation, hooks }| gate::Container {
+        name,
+        operation: Once::Ends(operation),
+        hooks,
+    });
+    made.collect()
 }
 
 /// Makes the captures of all containers ready, before anything is frozen.
@@ -107,34 +159,42 @@ fn make<'a>(
     containers: Vec<Container<'a>>,
     criu: &Criu,
     options: &InstantOptions,
+    votes: &Arc<Votes>,
 ) -> Result<Vec<gate::Container<'a, Once<'a>>>, PodError> {
     let dumps = containers.iter().map(|container| container.operation.clone());
     let ready = Ready::all(dumps, criu, options).map_err(|(at, source)| {
         let name = containers.get(at).map_or_else(String::new, |container| container.name.clone());
         PodError::Container { name, source: Box::new(source) }
     })?;
-    let votes = Arc::new(Votes { state: Mutex::default(), changed: Condvar::new() });
-    let missing = ready.len();
-    votes.lock().missing = missing;
+    votes.lock().missing = ready.len();
     let made = containers.into_iter().zip(ready).map(|(container, ready)| {
-        let vote = Vote(Some(Arc::clone(&votes)));
+        let vote = Vote(Some(Arc::clone(votes)));
         let agreed: Agreed = Box::new(move |is_complete| vote.cast(is_complete));
-        let operation = Once(Mutex::new(Some((ready, agreed))));
+        let operation = Once::Held(Mutex::new(Some((ready, agreed))));
         gate::Container { name: container.name, operation, hooks: container.hooks }
     });
     Ok(made.collect())
 }
 
-/// A capture that is ready, and runs once.
-struct Once<'a>(Mutex<Option<(Ready<'a>, Agreed)>>);
+/// The capture of a container.
+enum Once<'a> {
+    /// A capture that is ready, and runs once.
+    Held(Mutex<Option<(Ready<'a>, Agreed)>>),
+    /// A dump that ends the tasks.
+    Ends(Dump<'a>),
+}
 
 impl Operation for Once<'_> {
     type Outcome = InstantCapture;
 
     const AT: Action = Action::PostDump;
 
-    fn run_with(&self, _: &Criu, hooks: &mut dyn Hooks) -> Result<InstantCapture, Error> {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<InstantCapture, Error> {
+        let ready = match self {
+            Self::Held(ready) => ready,
+            Self::Ends(dump) => return instant::ended(dump, criu, hooks),
+        };
+        let taken = ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (ready, agreed) = taken.ok_or(Misuse::SessionOver)?;
         ready.run_agreed(hooks, agreed)
     }
@@ -150,20 +210,29 @@ struct Votes {
 struct State {
     missing: usize,
     is_refused: bool,
+    /// Set when no container is frozen any more.
+    is_let_go: bool,
+}
+
+impl State {
+    fn is_decided(&self) -> bool {
+        self.missing == 0 || self.is_refused
+    }
 }
 
 /// The vote of one container. Dropped without being cast, it refuses.
 struct Vote(Option<Arc<Votes>>);
 
 impl Vote {
-    /// Casts the vote, and waits for the others. Returns whether all images are kept.
+    /// Casts the vote, and waits for the others. Returns whether all images are kept. By then all
+    /// containers have been let go: a frozen task could not reap its holder.
     fn cast(mut self, is_complete: bool) -> bool {
         let Some(votes) = self.0.take() else { return false };
         let mut state = votes.lock();
         state.missing = state.missing.saturating_sub(1);
         state.is_refused |= !is_complete;
         votes.changed.notify_all();
-        while state.missing > 0 && !state.is_refused {
+        while !state.is_decided() || !state.is_let_go {
             state = votes.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         !state.is_refused
@@ -180,6 +249,12 @@ impl Drop for Vote {
 }
 
 impl Votes {
+    /// Tells that no container is frozen any more.
+    fn let_go(&self) {
+        self.lock().is_let_go = true;
+        self.changed.notify_all();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,16 +266,32 @@ mod tests {
 
     use super::*;
 
-    fn votes(count: usize) -> Vec<Vote> {
-        let state = Mutex::new(State { missing: count, is_refused: false });
+    fn votes(count: usize, is_let_go: bool) -> (Arc<Votes>, Vec<Vote>) {
+        let state = Mutex::new(State { missing: count, is_let_go, ..State::default() });
         let votes = Arc::new(Votes { state, changed: Condvar::new() });
-        (0..count).map(|_| Vote(Some(Arc::clone(&votes)))).collect()
+        let each = (0..count).map(|_| Vote(Some(Arc::clone(&votes)))).collect();
+        (votes, each)
+    }
+
+    #[test]
+    fn a_vote_waits_until_no_container_is_frozen() {
+        for is_complete in [true, false] {
+            let (votes, each) = votes(1, false);
+            let cast = |vote: Vote| thread::spawn(move || vote.cast(is_complete));
+            let threads: Vec<_> = each.into_iter().map(cast).collect();
+            assert!(criu_lab::soon(|| votes.lock().is_decided()));
+            assert!(threads.iter().all(|thread| !thread.is_finished()));
+            votes.let_go();
+            for thread in threads {
+                assert_eq!(thread.join().unwrap(), is_complete);
+            }
+        }
     }
 
     #[test]
     fn images_are_kept_if_all_are_complete() {
         let cast = |ballots: Vec<Option<bool>>| {
-            let votes = votes(ballots.len()).into_iter().zip(ballots);
+            let votes = votes(ballots.len(), true).1.into_iter().zip(ballots);
             let cast = votes.map(|(vote, ballot)| {
                 thread::spawn(move || ballot.is_some_and(|is_complete| vote.cast(is_complete)))
             });

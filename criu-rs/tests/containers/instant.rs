@@ -2,13 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use criu_images::ImageSet;
-use criu_images::memory::PageSource;
 use criu_lab::containers::Bundle;
-use criu_lab::generations::{Shape, Watch, judge};
-use criu_rs::instant::{InstantOptions, Way, WhyNot};
+use criu_rs::instant::{InstantOptions, Way};
 use criu_rs::oci::{Container, Descriptors};
 use criu_rs::{AfterDump, HookResult, Hooks, LogLevel, Pid};
 
@@ -17,12 +13,6 @@ use crate::{Bed, Case};
 
 pub const TESTS: &[Case] = &[
     Case { name: "instant_captures", test: captures, runtimes: BOTH, newest_only: false },
-    Case {
-        name: "a_container_that_writes_at_full_speed_is_captured_and_restored",
-        test: at_full_speed,
-        runtimes: BOTH,
-        newest_only: false,
-    },
     Case {
         name: "an_instant_capture_that_fails_keeps_what_was_there",
         test: fails,
@@ -71,54 +61,6 @@ fn captures(bed: &Bed) {
     bed.runtime.delete("c");
 }
 
-/// The first process of a pid namespace, and its children, which know what each page of theirs has
-/// to hold.
-fn at_full_speed(bed: &Bed) {
-    let shape = Shape { mib: 16, writers: 2, churn: 1, children: 2, ..Shape::default() };
-    let words = shape.words();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let bundle = Bundle::new(bed, "bundle", words[0], &words[1..]);
-    let pid = bed.runtime.run(&bundle, "c", &[]);
-    let count = bundle.root.join("count");
-    let children = || (0..2).all(|n| count.with_extension(n.to_string()).exists());
-    assert!(criu_lab::soon(children), "its children do not start");
-    bundle.goes_on();
-    let watches = Watch::of_all(&count, 2);
-    let go_on = || watches.iter().try_for_each(|watch| watch.goes_on(2, SOON)).unwrap();
-    let trip = Trip::new(bed, &bundle);
-    let checkpoint = trip.container().checkpoint(pid).unwrap();
-    let images = [bed.dir("images-0"), bed.dir("images-1")];
-    for images in &images {
-        let dump = checkpoint.dump(images).after_dump(AfterDump::LeaveRunning);
-        let options = InstantOptions::new().least(1).least_per_mapping(1);
-        let capture = dump.instant(&bed.criu, &options, &mut ()).unwrap();
-        // A task whose child has just ended has no holder: CRIU would mix up their numbers.
-        let is_known = |way: &Way| match way {
-            Way::Captured(WhyNot::GivenUp { why, .. }) => why.contains("child that has ended"),
-            Way::Captured(WhyNot::Small { .. }) | Way::Held { .. } => true,
-            _ => false,
-        };
-        assert!(capture.tasks.iter().all(|task| is_known(&task.way)), "{:?}", capture.tasks);
-        println!("{:?}", capture.reading.wait().unwrap());
-        go_on();
-        let set = ImageSet::open(images).unwrap();
-        let memory = set.checkpoint().unwrap().root().memory().unwrap().unwrap();
-        let read = |address, buffer: &mut [u8]| memory.read_at(address, buffer).is_ok();
-        let verdict = judge(&watches[0].regions(), read);
-        println!("{verdict:?}");
-        assert!(verdict.wrong == 0 && verdict.pages == 16 << 8, "{verdict:?}");
-    }
-    bed.runtime.kill("c", "KILL");
-    assert!(criu_lab::soon(|| bed.runtime.state("c").unwrap()["status"] == "stopped"));
-    bed.runtime.delete("c");
-    for images in &images {
-        watches.iter().for_each(Watch::forget);
-        let restored = trip.bring_back(WeDoBoth, images);
-        go_on();
-        end(restored);
-    }
-}
-
 /// Takes the name of an image.
 struct Taken(PathBuf);
 
@@ -154,6 +96,3 @@ fn fails(bed: &Bed) {
     assert!(criu_lab::soon(|| bed.runtime.state("c").unwrap()["status"] == "stopped"));
     bed.runtime.delete("c");
 }
-
-/// Time in which everything goes on, on a busy machine.
-const SOON: Duration = Duration::from_secs(30);

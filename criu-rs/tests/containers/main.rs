@@ -11,6 +11,8 @@ mod baseline;
 #[path = "../../examples/runtime.rs"]
 #[allow(dead_code, reason = "its main function is not called here")]
 mod example;
+#[cfg(feature = "instant")]
+mod generations;
 mod hostile;
 #[cfg(feature = "instant")]
 mod instant;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         hostile::TESTS,
         #[cfg(feature = "instant")]
         instant::TESTS,
+        #[cfg(feature = "instant")]
+        generations::TESTS,
         aftermath::TESTS,
         killed::TESTS,
         labels::of_guest(),

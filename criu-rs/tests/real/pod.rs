@@ -24,6 +24,8 @@ pub const TESTS: &[(&str, TestFn)] = &[
     #[cfg(feature = "instant")]
     ("an_instant_pod_is_saved_at_one_moment", instant),
     #[cfg(feature = "instant")]
+    ("an_instant_pod_that_ends_is_saved_by_a_plain_dump", instant_end),
+    #[cfg(feature = "instant")]
     ("an_instant_pod_whose_pages_cannot_be_written_leaves_nothing", instant_all_or_none),
     ("a_pod_with_a_container_that_cannot_be_saved_runs_on", all_or_none),
     ("a_pod_is_restored_into_another_sandbox", another_sandbox),
@@ -207,16 +209,14 @@ fn instant(lab: &Lab) {
                 }
             }
         }
+        pair.containers.iter_mut().for_each(|container| container.target.end());
         restored_in_a_new_sandbox(lab, &mut pair, &hierarchy);
     }
 }
 
-/// Ends the containers, and restores them from their images.
+/// Restores containers that have ended from their images.
 #[cfg(feature = "instant")]
 fn restored_in_a_new_sandbox(lab: &Lab, pair: &mut Pair, hierarchy: &Hierarchy) {
-    for container in &mut pair.containers {
-        container.target.end();
-    }
     let counts = pair.saved().into_iter().map(|[own, _]| own).collect::<Vec<_>>();
     let holder = lab.start(&["sandbox", "new"]);
     let sandbox = Sandbox::of_process(holder.pid).unwrap();
@@ -229,6 +229,34 @@ fn restored_in_a_new_sandbox(lab: &Lab, pair: &mut Pair, hierarchy: &Hierarchy) 
     }
     pair.goes_on();
     assert!(pair.counts().iter().zip(counts).all(|(now, then)| *now > then));
+}
+
+/// Nothing runs on, so nothing is forked. A pod of which a part runs on is refused.
+#[cfg(feature = "instant")]
+fn instant_end(lab: &Lab) {
+    use criu_rs::instant::{Way, WhyNot};
+
+    let hierarchy = &hierarchies()[0];
+    let mut pair = Pair::start(lab, hierarchy);
+    let mixed = Pod::new()
+        .container("a", pair.dump(0, AfterDump::Kill))
+        .container("b", pair.dump(1, AfterDump::LeaveRunning));
+    let error = mixed.instant(&lab.criu, &crate::instant::all(), &mut ()).unwrap_err();
+    let PodError::Container { name, source } = error else { panic!("{error}") };
+    assert!(name == "a" && source.to_string().contains("ends the tasks"), "{name}: {source}");
+    pair.goes_on();
+    let pod = pair.pod(AfterDump::Kill);
+    let capture = pod.instant(&lab.criu, &crate::instant::all(), &mut ()).unwrap();
+    assert!(capture.is_finished() && capture.frozen.as_micros() > 0);
+    for (container, (name, of_it)) in pair.containers.iter().zip(&capture.containers) {
+        let [task] = &of_it.tasks[..] else { panic!("{name}: {:?}", of_it.tasks) };
+        assert_eq!(task.pid, container.target.pid);
+        assert!(matches!(task.way, Way::Captured(WhyNot::Ends)), "{name}: {}", task.way);
+    }
+    let read = capture.wait().unwrap();
+    assert!(read.iter().all(|(_, read)| read.captured > 0 && read.held == 0), "{read:?}");
+    pair.containers.iter_mut().for_each(|container| container.target.is_gone());
+    restored_in_a_new_sandbox(lab, &mut pair, hierarchy);
 }
 
 /// The disk of one container is full when the pages go there: after all have gone on.
@@ -248,6 +276,9 @@ fn instant_all_or_none(lab: &Lab) {
     assert_eq!(name, "b");
     assert!(source.to_string().contains("No space left on device"), "{source}");
     pair.goes_on();
+    for container in &pair.containers {
+        assert_eq!(criu_lab::process::children(container.target.pid), [], "a holder is left");
+    }
     assert!(pair.cgroup.is_thawed());
 }
 

@@ -34,6 +34,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Options of an instant dump, on `dump`.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = HEADING)]
+#[command(mut_arg("verify", |verify| verify.conflicts_with("page_server")))]
 pub(crate) struct InstantDump {
     /// Stop the tasks for the shortest time: fork each of them, let them run on, and read their
     /// memory from the forks. While that lasts, each page that a task writes takes memory once more
@@ -98,7 +99,7 @@ pub(crate) struct InstantOnly {
     #[arg(long, requires = "instant")]
     accept_low_memory: bool,
     /// Compare every page in the images with the fork once more
-    #[arg(long, requires = "instant", conflicts_with = "page_server")]
+    #[arg(long, requires = "instant")]
     verify: bool,
 }
 

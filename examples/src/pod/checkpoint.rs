@@ -3,19 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use criu_archive::record::State;
-use criu_cri::engine::{After, Control, Phase, Running, Sandbox, Saved, Subject, describe};
-use serde_json::json;
+use criu_archive::record::{Record, State};
+use criu_cri::engine::{
+    After, Control, Phase, Running, Sandbox, Saved, SavedInstantly, Subject, describe,
+};
+use serde_json::{Map, Value, json};
 
 use super::engine::{EngineArgs, Kind, fault};
 use super::told::Told;
 use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::options::Coordinated;
+use crate::instant;
+use crate::options::{Coordinated, INSTANT, InstantOnly, Orphans};
 use crate::output::{Output, micros};
 use crate::places::{keep_files_private, make_directories};
 use crate::progress::Progress;
@@ -49,29 +52,39 @@ pub(super) struct Checkpoint {
     engine: EngineArgs,
     #[command(flatten)]
     coordinated: Coordinated,
+    /// Stop the containers for the shortest time: fork their processes, let them run on, and read
+    /// their memory from the forks. While that lasts, each page that a process writes takes memory
+    /// once more
+    #[arg(long, help_heading = INSTANT)]
+    instant: bool,
+    #[command(flatten)]
+    how: InstantOnly,
+    #[command(flatten)]
+    orphans: Orphans,
 }
 
 impl Checkpoint {
     pub(super) fn run(self, name: &str) -> Fallible<ExitCode> {
         let output = Output::new(name, "pod", self.engine.json);
-        let engine = self.engine.engine()?;
-        let options = self.engine.options(&*engine, Phase::Checkpoint)?;
+        let engine = self.engine.engine(self.how.options())?;
+        let asked = self.instant.then_some("instant");
+        let options = self.engine.options(&*engine, Phase::Checkpoint, asked)?;
         let subject = self.subject()?;
+        for running in &subject.containers {
+            self.orphans.clear(running.pid, &output)?;
+        }
         keep_files_private();
         make_directories(&self.directory, 0o700)?;
         refuse_filled(&self.directory)?;
         let drive = Drive::new()?;
         let member = self.coordinated.member(drive.cancel(), self.engine.limit())?;
-        let moments = Told::new(&output, member);
+        let moments = Told::new(&output, member).with_line(Progress::of_time("saving"));
         let after = if self.stop { After::Stop } else { After::Resume };
         let control = Control { after, ..self.engine.control(&drive, &moments) };
         let begun = Instant::now();
-        let progress = Progress::of_time("saving");
-        progress.show();
         let saved = drive
             .watch(|| engine.checkpoint(&subject, &self.directory, &options, &control))?
             .map_err(|error| fault(error, &drive))?;
-        drop(progress);
         drop(moments);
         let made_by = concat!("criu-rs ", env!("CARGO_PKG_VERSION"));
         let described = describe(made_by, &*engine, &subject, &saved, &self.directory);
@@ -82,24 +95,43 @@ impl Checkpoint {
             Ok(record)
         });
         let record = written.map_err(|fault| self.undo(&saved, fault))?;
+        self.tell(&output, &saved, &record, begun.elapsed());
+        Ok(Exit::Done.into())
+    }
+
+    /// Tells the outcome.
+    fn tell(&self, output: &Output, saved: &[Saved], record: &Record, elapsed: Duration) {
         let frozen = saved.iter().map(|one| one.frozen).max().unwrap_or_default();
         let names: Vec<&str> = saved.iter().map(|one| one.name.as_str()).collect();
         let ended = if self.stop { "they have been ended" } else { "they run on" };
         let directory = self.directory.display().to_string();
+        let instantly: Vec<_> = saved
+            .iter()
+            .filter_map(|one| one.instant.as_ref().map(|instant| (one.name.as_str(), instant)))
+            .collect();
+        let mut how = format!(", frozen for {} ms", frozen.as_millis());
+        if !instantly.is_empty() {
+            let tasks: Vec<_> =
+                instantly.iter().flat_map(|(_, instant)| &instant.tasks).cloned().collect();
+            instant::note(output, &tasks);
+            let read = || instantly.iter().map(|(_, instant)| &instant.read);
+            read().for_each(|read| instant::note_unreaped(output, read));
+            how = format!(" ({})", instant::all_in_words(frozen, read()));
+        }
+        let facts = |(name, one): &(&str, &SavedInstantly)| {
+            ((*name).to_owned(), instant::facts(&one.tasks, &one.read))
+        };
+        let facts = instantly.iter().map(facts).collect::<Map<String, Value>>();
         output.done(
-            format!(
-                "{} are saved in {directory}, frozen for {} ms; {ended}",
-                names.join(", "),
-                frozen.as_millis()
-            ),
+            format!("{} are saved in {directory}{how}; {ended}", names.join(", ")),
             json!({
                 "directory": directory, "containers": names, "frozen_us": micros(frozen),
-                "elapsed_us": micros(begun.elapsed()),
+                "elapsed_us": micros(elapsed),
                 "bytes": record.all_files().filter_map(|file| file.size).sum::<u64>(),
                 "tool": record.containers.first().map(|one| &one.tool),
+                "instant": (!facts.is_empty()).then_some(facts),
             }),
         );
-        Ok(Exit::Done.into())
     }
 
     /// Removes a checkpoint without a record, unless it is all that is left of the containers.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use criu_cri::engine::{Control, Criu, Engine, EngineError, Moments, Options, Phase, Runsc};
+use criu_rs::instant::{InstantError, InstantOptions};
+use criu_rs::{Error, PodError};
 
 use crate::drive::Drive;
 use crate::fault::Fault;
@@ -66,12 +68,12 @@ impl EngineArgs {
         &self.flags
     }
 
-    /// Makes the engine.
-    pub(super) fn engine(&self) -> Result<Box<dyn Engine>, Fault> {
+    /// Makes the engine, which makes instant checkpoints in this way.
+    pub(super) fn engine(&self, how: InstantOptions) -> Result<Box<dyn Engine>, Fault> {
         match self.engine {
             Kind::Criu => {
                 let program = criu_program(self.criu.as_deref())?;
-                Ok(Box::new(Criu::new(criu_rs::Criu::at(program))))
+                Ok(Box::new(Criu::new(criu_rs::Criu::at(program)).instant(how)))
             }
             Kind::Runsc => {
                 let mut runsc = Runsc::at(&self.runsc);
@@ -83,9 +85,15 @@ impl EngineArgs {
         }
     }
 
-    /// Checks the options against the list of the engine.
-    pub(super) fn options(&self, engine: &dyn Engine, phase: Phase) -> Result<Options, Fault> {
-        let given = self.options.iter().map(|(name, value)| (name, value));
+    /// Checks the options against the list of the engine, and a switch that is asked for besides.
+    pub(super) fn options(
+        &self,
+        engine: &dyn Engine,
+        phase: Phase,
+        asked: Option<&str>,
+    ) -> Result<Options, Fault> {
+        let given = self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let given = given.chain(asked.map(|name| (name, "")));
         Options::parse(given, engine, phase).map_err(|error| Fault::usage(error.to_string()))
     }
 
@@ -113,9 +121,28 @@ pub(super) fn fault(error: EngineError, drive: &Drive) -> Fault {
         EngineError::Option(_) | EngineError::Invalid { .. } => {
             Fault::usage(one_line(&error.to_string()))
         }
+        EngineError::Pod(error) => of_pod(*error),
         EngineError::Criu(error) => Fault::Criu { error, log: None, hints: hints::of },
         // The record and the runtime choose the names in the message.
         error => Fault::Failed(one_line(&error.to_string())),
+    }
+}
+
+/// Makes the fault of an error of a pod. What stands in the way of every container has advice.
+fn of_pod(error: PodError) -> Fault {
+    let is_of_all = |error: &Error| match error {
+        Error::Instant(source) => matches!(
+            source.downcast_ref(),
+            Some(InstantError::NoPlugin { .. } | InstantError::Plugin { .. })
+        ),
+        Error::Holder(_) => true,
+        _ => false,
+    };
+    match error {
+        PodError::Container { source, .. } if is_of_all(&source) => {
+            Fault::Criu { error: source, log: None, hints: hints::of }
+        }
+        error => Fault::Failed(one_line(&EngineError::from(error).to_string())),
     }
 }
 

@@ -47,6 +47,7 @@ impl Tool for PodWord {
     const MORE: &'static str = "\
 Examples:
   criu-rs pod checkpoint shop --container web=4f1e --container db=77a0 --option tcp=established
+  criu-rs pod checkpoint shop --container web=4f1e --container db=77a0 --instant
   criu-rs pod restore shop --container web=/b/web --container db=/b/db --option tcp=established
   criu-rs pod checkpoint vm --engine runsc --sandbox 9c2d --container web=4f1e
   criu-rs pod inspect /var/lib/checkpoints/shop

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use criu_archive::record::{Finding, Holder, Host, Record, State};
 use criu_cri::engine::{Phase, Place, Sandbox, Target};
+use criu_rs::instant::InstantOptions;
 use serde_json::json;
 
 use super::engine::{EngineArgs, fault, interrupted};
@@ -51,8 +52,8 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(self, name: &str) -> Fallible<ExitCode> {
         let output = Output::new(name, "pod", self.engine.json);
-        let engine = self.engine.engine()?;
-        let options = self.engine.options(&*engine, Phase::Restore)?;
+        let engine = self.engine.engine(InstantOptions::new())?;
+        let options = self.engine.options(&*engine, Phase::Restore, None)?;
         let record = Record::read(&Holder::open(&self.directory)?)?;
         let drive = Drive::new()?;
         let findings = engine.verify(&record, &Host::here(), &self.directory);

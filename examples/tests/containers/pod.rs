@@ -9,12 +9,24 @@ use criu_lab::registry::Registry;
 use criu_lab::{names, place};
 use serde_json::Value;
 
-use crate::{Bed, Case, done, kill};
+use crate::{BOTH, Bed, Case, done, kill};
 
 pub const TESTS: &[Case] = &[
     Case {
         name: "a_pod_goes_there_and_back",
         test: of_runc,
+        runtimes: &["runc"],
+        newest_only: true,
+    },
+    Case {
+        name: "an_instant_checkpoint_of_a_pod_is_restored",
+        test: instant,
+        runtimes: BOTH,
+        newest_only: false,
+    },
+    Case {
+        name: "an_instant_checkpoint_that_fails_leaves_nothing",
+        test: instant_fails,
         runtimes: &["runc"],
         newest_only: true,
     },
@@ -99,6 +111,137 @@ fn of_runc(bed: &Bed) {
         fs::write(&pid, container["pid"].to_string()).unwrap();
         kill(&pid);
     }
+}
+
+/// Two containers of which one has nothing but memory that changes.
+struct Instant<'b> {
+    bed: &'b Bed,
+    bundles: [Bundle; 2],
+}
+
+impl<'b> Instant<'b> {
+    fn start(bed: &'b Bed) -> Self {
+        let bundle = |name: &str, payload: &str, words: &[&str]| {
+            let bundle = Bundle::new(bed, name, payload, words);
+            bundle.with(|b| b.cgroups_path(&format!("/pod/{name}")))
+        };
+        let bundles = [bundle("web", "threads", &["3"]), bundle("log", "count", &[])];
+        for (bundle, name) in bundles.iter().zip(["web", "log"]) {
+            bed.runtime.run(bundle, name, &[]);
+        }
+        Self { bed, bundles }
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Command {
+        let (program, state) = self.bed.runtime.place();
+        let mut command = pod(self.bed, "checkpoint", directory);
+        command.args(["--container", "web=web", "--container", "log=log", "--cgroup", "/pod"]);
+        command.arg("--runtime").arg(program).arg("--root").arg(&state);
+        command.args(["--instant", "--instant-least", "4K"]);
+        command
+    }
+
+    /// Runs a checkpoint, and returns what it has told.
+    fn told(&self, command: &mut Command) -> Value {
+        serde_json::from_str(&done(self.bed, command.arg("--json"))).unwrap()
+    }
+
+    /// No holder is left.
+    fn goes_on_alone(&self) {
+        for (bundle, name) in self.bundles.iter().zip(["web", "log"]) {
+            bundle.goes_on();
+            let pid = self.bed.runtime.pid(name);
+            assert_eq!(criu_lab::process::children(pid), []);
+        }
+    }
+
+    fn restore(&self, images: &Path) {
+        let mut command = pod(self.bed, "restore", images);
+        for (bundle, name) in self.bundles.iter().zip(["web", "log"]) {
+            command.arg("--container").arg(format!("{name}={}", bundle.dir.display()));
+        }
+        let said = done(self.bed, command.arg("--json"));
+        let told: Value = serde_json::from_str(&said).unwrap();
+        self.bundles.iter().for_each(|bundle| assert!(bundle.goes_on() > 0));
+        for container in told["containers"].as_array().unwrap() {
+            let pid = self.bed.dir.join("pid");
+            fs::write(&pid, container["pid"].to_string()).unwrap();
+            kill(&pid);
+        }
+    }
+}
+
+/// Both containers run on while their memory is read, and come back from the checkpoint. One that
+/// ends them is a plain one, and says so.
+fn instant(bed: &Bed) {
+    let pod = Instant::start(bed);
+    let directories = ["first", "last", "end"].map(|name| bed.dir.join(name));
+    let told = pod.told(pod.checkpoint(&directories[0]).arg("--verify"));
+    for name in ["web", "log"] {
+        let instant = &told["instant"][name];
+        let pid = bed.runtime.pid(name).as_raw();
+        assert_eq!(instant["tasks"][0]["pid"], pid, "{told}");
+        assert_eq!(instant["tasks"][0]["way"], "held", "{told}");
+        let number = |key: &str| instant[key].as_u64().unwrap();
+        assert!(number("held_pages") > 0, "{told}");
+        assert_eq!(number("verified_pages"), number("held_pages") + number("captured_pages"));
+    }
+    assert!(told["frozen_us"].as_u64() > Some(0), "{told}");
+    assert!(told["frozen_us"].as_u64() < told["elapsed_us"].as_u64(), "{told}");
+    pod.goes_on_alone();
+    assert_eq!(names(&directories[0]), ["criu-record.json", "log", "web"]);
+    done(bed, &mut self::pod(bed, "verify", &directories[0]));
+
+    // The option of the engine asks for the same.
+    let (program, state) = bed.runtime.place();
+    let mut named = self::pod(bed, "checkpoint", &directories[1]);
+    named.args(["--container", "web=web", "--container", "log=log", "--option", "instant"]);
+    let said = done(bed, named.arg("--runtime").arg(program).arg("--root").arg(state));
+    assert!(said.contains("was not forked: its memory is small"), "{said}");
+    assert!(said.contains("they run on"), "{said}");
+    pod.goes_on_alone();
+
+    let told = pod.told(pod.checkpoint(&directories[2]).arg("--stop"));
+    for name in ["web", "log"] {
+        let instant = &told["instant"][name];
+        assert_eq!(instant["tasks"][0]["why"], "the dump ends the tasks", "{told}");
+        assert!(instant["captured_pages"].as_u64() > Some(0), "{told}");
+    }
+    pod.bundles.iter().for_each(|bundle| assert!(bundle.stands_still() > 0));
+    ["web", "log"].iter().for_each(|name| bed.runtime.delete(name));
+    directories.iter().for_each(|images| pod.restore(images));
+}
+
+/// What cannot be done is refused by its name, and a container whose pages cannot be written leaves
+/// no checkpoint of any.
+fn instant_fails(bed: &Bed) {
+    let pod = Instant::start(bed);
+    let (to, usage) = (bed.dir.join("to"), "exit status: 2");
+    let mut twice = pod.checkpoint(&to);
+    refused(bed, twice.args(["--option", "instant"]), "`instant` is given twice", usage);
+    let mut packed = pod.checkpoint(&to);
+    packed.args(["--option", "compression=lz4"]);
+    refused(bed, &mut packed, "leave `compression` or `instant` away", usage);
+    let mut of_runsc = pod.checkpoint(&to);
+    let why = "unknown option `instant` of a checkpoint";
+    refused(bed, of_runsc.args(["--engine", "runsc"]), why, usage);
+    let mut alone = self::pod(bed, "checkpoint", &to);
+    alone.args(["--container", "web=web", "--verify"]);
+    refused(bed, &mut alone, "--instant", usage);
+    let mut other = pod.checkpoint(&to);
+    other.args(["--instant-plugin", "/no/such.so"]);
+    refused(bed, &mut other, "do: build the package criu-plugin", "exit status: 1");
+    assert_eq!(names(&to), [""; 0]);
+
+    // There is room for all that CRIU writes, and not for the memory.
+    let mount = ["-t", "tmpfs", "-o", "size=900k", "images"];
+    assert!(Command::new("mount").args(mount).arg(&to).status().unwrap().success());
+    for _ in 0..3 {
+        refused(bed, &mut pod.checkpoint(&to), "No space left on device", "exit status: 1");
+        pod.goes_on_alone();
+    }
+    assert_eq!(names(&to), [""; 0]);
+    assert!(Command::new("umount").arg(&to).status().unwrap().success());
 }
 
 fn of_gvisor(bed: &Bed) {

@@ -9,7 +9,12 @@ use criu_images::edit::{Edit, edit_directory, unmarked};
 use criu_rs::oci::{Cgroups, Container, ContainerDump};
 use criu_rs::{AfterDump, Pod};
 
+use super::Criu;
 use super::beside::Looked;
+#[cfg(feature = "instant")]
+use super::instant;
+#[cfg(feature = "instant")]
+use super::options::INSTANT;
 use super::options::{self, LAZY_MARKS};
 use super::told::Told;
 use crate::engine::control::{After, Control};
@@ -17,18 +22,22 @@ use crate::engine::error::EngineError;
 use crate::engine::folders::Folders;
 use crate::engine::options::Options;
 use crate::engine::outcome::Saved;
+#[cfg(feature = "instant")]
+use crate::engine::outcome::SavedInstantly;
 use crate::engine::seen::Seen;
 use crate::engine::subject::{Running, Subject};
 
 /// Saves the containers of a subject, each into a folder of its name.
 pub(super) fn checkpoint(
-    criu: &criu_rs::Criu,
+    engine: &Criu,
     what: &Subject,
     to: &Path,
     options: &Options,
     control: &Control<'_>,
 ) -> Result<Vec<Saved>, EngineError> {
     what.check()?;
+    #[cfg(feature = "instant")]
+    instant::check(options)?;
     control.left()?;
     let mut folders = Folders::default();
     let (mut dumps, mut cgroups, mut looked) = (Vec::new(), Vec::new(), Vec::new());
@@ -69,21 +78,57 @@ pub(super) fn checkpoint(
         pod = pod.cancel(cancel);
     }
     let mut told = Told::new(control, looked);
-    let dumped = pod.dump(criu, &mut told).map_err(|error| told.reason(error))?;
+    let dumped = save(engine, pod, options, control, &mut told)?;
     if options.is_on(LAZY_MARKS) {
         mark(&folders)?;
     }
     folders.keep();
     let arguments = options::arguments(options);
-    let saved = dumped.containers.into_iter().map(|(name, _)| Saved {
-        folder: PathBuf::from(&name),
-        seen: seen.remove(&name).unwrap_or_default(),
-        name,
+    let saved = dumped.containers.into_iter().map(|container| Saved {
+        folder: PathBuf::from(&container.name),
+        seen: seen.remove(&container.name).unwrap_or_default(),
+        name: container.name,
         frozen: dumped.frozen,
         arguments: arguments.clone(),
         features: options::features(options),
+        #[cfg(feature = "instant")]
+        instant: container.instant,
     });
     Ok(saved.collect())
+}
+
+/// A pod whose images are complete.
+pub(super) struct Dumped {
+    pub(super) containers: Vec<DumpedContainer>,
+    /// Time for which all containers stood still.
+    pub(super) frozen: Duration,
+}
+
+pub(super) struct DumpedContainer {
+    pub(super) name: String,
+    #[cfg(feature = "instant")]
+    pub(super) instant: Option<SavedInstantly>,
+}
+
+/// Dumps a pod in the way that the options ask for, until its images are complete.
+fn save(
+    engine: &Criu,
+    pod: Pod<'_>,
+    options: &Options,
+    control: &Control<'_>,
+    told: &mut Told<'_>,
+) -> Result<Dumped, EngineError> {
+    #[cfg(feature = "instant")]
+    if options.is_on(INSTANT) {
+        return instant::save(engine, pod, control, told);
+    }
+    let dumped = pod.dump(&engine.criu, told).map_err(|error| told.reason(error))?;
+    let containers = dumped.containers.into_iter().map(|(name, _)| DumpedContainer {
+        name,
+        #[cfg(feature = "instant")]
+        instant: None,
+    });
+    Ok(Dumped { containers: containers.collect(), frozen: dumped.frozen })
 }
 
 /// Returns the dump of a container, and the container for a look at its processes.

@@ -2,6 +2,8 @@
 
 mod beside;
 mod checkpoint;
+#[cfg(feature = "instant")]
+mod instant;
 mod options;
 mod restore;
 mod told;
@@ -25,16 +27,34 @@ use super::subject::{Place, Subject};
 /// A checkpoint freezes all containers by their cgroups, and has CRIU dump them side by side as
 /// runc would: with the same names for what lies outside, and `descriptors.json` beside the images.
 /// runc and containerd can restore it. Each container needs a freezer cgroup, of version 1 or 2.
+///
+/// With the feature `instant` there is an option of this name: the containers are forked while they
+/// stand still, and run on while their memory is read from the forks. The checkpoint returns when
+/// the images are complete.
 #[derive(Clone, Debug)]
 pub struct Criu {
     criu: criu_rs::Criu,
+    #[cfg(feature = "instant")]
+    instant: criu_rs::instant::InstantOptions,
 }
 
 impl Criu {
     /// Makes an engine of a criu. A single connection is refused by the operations, because each
     /// container takes one of its own.
     pub fn new(criu: criu_rs::Criu) -> Self {
-        Self { criu }
+        Self {
+            criu,
+            #[cfg(feature = "instant")]
+            instant: criu_rs::instant::InstantOptions::new(),
+        }
+    }
+
+    /// Sets how instant checkpoints are made. The option `instant` of a checkpoint asks for one.
+    #[cfg(feature = "instant")]
+    #[must_use]
+    pub fn instant(mut self, options: criu_rs::instant::InstantOptions) -> Self {
+        self.instant = options;
+        self
     }
 }
 
@@ -71,7 +91,7 @@ impl Engine for Criu {
         options: &Options,
         control: &Control<'_>,
     ) -> Result<Vec<Saved>, EngineError> {
-        checkpoint::checkpoint(&self.criu, what, to, options, control)
+        checkpoint::checkpoint(self, what, to, options, control)
     }
 
     fn restore(

@@ -51,8 +51,8 @@ pub(super) const ALL: &[EngineOption] = &[
         help: "largest unlinked file that is saved, in bytes; CRIU's limit is 1 MiB",
     },
     EngineOption {
-        name: "compression",
-        values: Values::Words(&["none", "lz4"]),
+        name: COMPRESSION,
+        values: Values::Words(&["none", LZ4]),
         on: SAVE,
         help: "compresses memory; needs CRIU 4.3 that was built with LZ4",
     },
@@ -61,6 +61,14 @@ pub(super) const ALL: &[EngineOption] = &[
         values: Values::Switch,
         on: SAVE,
         help: "marks the memory that a lazy restore may bring later, where CRIU has not marked it",
+    },
+    #[cfg(feature = "instant")]
+    EngineOption {
+        name: INSTANT,
+        values: Values::Switch,
+        on: SAVE,
+        help: "forks the containers and lets them run on while their memory is read from the forks; \
+               each page that they write meanwhile takes memory once more",
     },
 ];
 
@@ -79,7 +87,7 @@ pub(super) fn on_dump<'a>(mut dump: ContainerDump<'a>, options: &Options) -> Con
     if let Some(bytes) = options.number("ghost-limit") {
         dump = dump.ghost_limit(bytes);
     }
-    if options.get("compression") == Some("lz4") {
+    if options.get(COMPRESSION) == Some(LZ4) {
         dump = dump.compress(Compression::new());
     }
     if options.is_on("tcp-skip-in-flight") {
@@ -122,8 +130,8 @@ pub(super) fn arguments(options: &Options) -> Vec<String> {
     let words = options.iter().filter_map(|(name, value)| match (name, value) {
         (TCP, ESTABLISHED) => Some("--tcp-established".into()),
         (TCP, _) => Some("--tcp-close".into()),
-        ("compression", "lz4") => Some("--compress".into()),
-        ("compression" | LAZY_MARKS, _) | (_, "false") => None,
+        (COMPRESSION, LZ4) => Some("--compress".into()),
+        (COMPRESSION | LAZY_MARKS | INSTANT, _) | (_, "false") => None,
         (name, "true") => Some(format!("--{name}")),
         (name, value) => Some(format!("--{name}={value}")),
     });
@@ -132,7 +140,7 @@ pub(super) fn arguments(options: &Options) -> Vec<String> {
 
 /// Returns the features of `criu` that a restore of the checkpoint needs.
 pub(super) fn features(options: &Options) -> Vec<String> {
-    let is_compressed = options.get("compression") == Some("lz4");
+    let is_compressed = options.get(COMPRESSION) == Some(LZ4);
     is_compressed.then(|| "mem_compression".into()).into_iter().collect()
 }
 
@@ -149,8 +157,17 @@ const ESTABLISHED: &str = "established";
 
 const CLOSE: &str = "close";
 
+/// The option that compresses memory.
+pub(super) const COMPRESSION: &str = "compression";
+
+/// A way to compress memory.
+pub(super) const LZ4: &str = "lz4";
+
 /// The option that marks memory for lazy restores.
 pub(super) const LAZY_MARKS: &str = "lazy-marks";
+
+/// The option that has the memory read while the containers run on.
+pub(super) const INSTANT: &str = "instant";
 
 const BOTH: &[Phase] = &[Phase::Checkpoint, Phase::Restore];
 

@@ -59,6 +59,8 @@ impl Runsc {
             arguments: arguments.clone(),
             features: Vec::new(),
             seen: Seen::outside(container),
+            #[cfg(feature = "instant")]
+            instant: None,
         });
         Ok(saved.collect())
     }

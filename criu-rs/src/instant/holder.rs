@@ -45,15 +45,26 @@ impl Holder {
                 "task {task} has a holder without a number"
             )));
         };
-        Self::of(task, pid, record.get(Field::HolderStart)).map_err(|why| InstantError::Lost {
-            task,
-            holder: pid,
-            why: why.to_string(),
-        })
+        let own = Owner::this().ok_or_else(|| io::Error::other("there is no /proc/self/stat"));
+        let found = own.and_then(|own| Self::of(task, pid, record.get(Field::HolderStart), own));
+        found.map_err(|why| lost(task, pid, &why))
+    }
+
+    /// Opens a holder of another process, by its number and the time of its start.
+    ///
+    /// # Errors
+    /// [`InstantError::Lost`] if the holder has ended, or is not one of that process.
+    pub(super) fn of_other(
+        task: Pid,
+        pid: Pid,
+        start: u64,
+        owner: Owner,
+    ) -> Result<Self, InstantError> {
+        Self::of(task, pid, start, owner).map_err(|why| lost(task, pid, &why))
     }
 
     /// Opens a holder by its number and the time of its start, in the kernel's ticks.
-    fn of(task: Pid, pid: Pid, start: u64) -> io::Result<Self> {
+    fn of(task: Pid, pid: Pid, start: u64, own: Owner) -> io::Result<Self> {
         let bond = Bond::open(task.as_raw(), pid.as_raw())?;
         let memory = File::open(format!("/proc/{pid}/mem"))?;
         let pagemap = Pagemap::open(pid.nix())?;
@@ -63,7 +74,6 @@ impl Holder {
             let started = format!("has started at tick {}, the holder at {start}", found.start);
             return other(&started);
         }
-        let Some(own) = Owner::this() else { return other("has an owner without /proc") };
         match Look::settled(pid.as_raw()) {
             Some(Look::Parked(owner)) if owner == own => {}
             Some(Look::Parked(owner)) => {
@@ -178,6 +188,10 @@ impl HeldPages for Holder {
 /// Names the end of a holder for what it is.
 fn of_holder(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(Errno::ESRCH as i32) { gone() } else { error }
+}
+
+fn lost(task: Pid, holder: Pid, why: &io::Error) -> InstantError {
+    InstantError::Lost { task, holder, why: why.to_string() }
 }
 
 fn gone() -> io::Error {

@@ -1,6 +1,7 @@
 //! `dump`: saves a process tree.
 
 mod instant;
+mod last;
 mod rounds;
 
 use std::fs::File;
@@ -82,6 +83,8 @@ Examples:
   criu-rs dump -t 4711 -D img -R                   the same, and let it run on
   criu-rs dump -t 4711 -D img -R --capture 2G      the same, with a short standstill
   criu-rs dump -t 4711 -D img -R --instant         the same, with the shortest standstill
+  criu-rs dump -t 4711 -D 2 --prev-images-dir ../1 --instant
+                                                   the end of `pre-dump --instant`
   criu-rs dump -t $$ -D img -j                     a job of this terminal
   criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
   criu-rs dump -t 4711 -D img --external mnt[/data]:data
@@ -110,9 +113,10 @@ Examples:
         let criu = self.reach.criu()?;
         self.saved.clear_orphans(output)?;
         if let Some(options) = self.instant.given() {
-            return match self.instant.rounds() {
-                Some(rounds) => self.run_rounds(output, &criu, options, rounds, mode),
-                None => self.run_instant(output, &criu, &options),
+            return match (self.instant.rounds(), self.memory.previous()) {
+                (Some(rounds), _) => self.run_rounds(output, &criu, options, rounds, mode),
+                (None, Some(previous)) => self.run_last(output, &criu, options, previous),
+                (None, None) => self.run_instant(output, &criu, &options),
             };
         }
         let way = self.memory.way()?;

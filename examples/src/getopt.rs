@@ -320,6 +320,8 @@ pub(crate) const OURS: &[&str] = &[
     "instant-least",
     "instant-plugin",
     "json",
+    "keep",
+    "keeper",
     "lazy",
     "listening",
     "no-overwrite",

@@ -23,6 +23,7 @@ mod foreign;
 mod inspect;
 mod inspected;
 mod instant;
+mod keeper;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -70,6 +71,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         inspect::TESTS,
         inspected::TESTS,
         instant::TESTS,
+        keeper::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,

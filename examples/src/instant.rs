@@ -141,6 +141,9 @@ pub(crate) fn in_words(dumped: &Dumped, read: &ReadOut) -> String {
     if read.held > 0 {
         words += &format!(", {} read in {:.1?} while it ran", bytes(read.held), read.time);
     }
+    if let Some(verified) = read.verified {
+        words += &format!(", {} compared", bytes(verified));
+    }
     words
 }
 

@@ -134,6 +134,9 @@ fn told(lab: &Lab) {
     let tasks = said["instant"]["tasks"].as_array().unwrap();
     assert!(tasks.len() > 1 && tasks.iter().all(|task| task["way"] == "held"), "{said}");
     target.goes_on();
+    let ran = lab.done(&[&dump[..], &["--instant-least", "4K", "--verify"]].concat());
+    assert!(ran.err.contains(" while it ran, ") && ran.err.contains(" compared)"), "{ran:?}");
+    target.goes_on();
 }
 
 fn ends(lab: &Lab) {

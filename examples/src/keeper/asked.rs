@@ -1,4 +1,4 @@
-//! What a keeper is asked, and by whom.
+//! The question to a keeper, its answer, and who may ask.
 //!
 //! A keeper says what it has to everybody of its own user who connects. It hears one byte: the next
 //! round is complete. Then it ends its forks, says so by one byte, and ends.

@@ -16,7 +16,7 @@
 //! start   the foreground, which waits for the round
 //! round   the round, in the process that then stays
 //! serve   the keeper: waits for the next round, or for a reason to end
-//! asked   what the keeper is asked, and by whom
+//! asked   the question to a keeper, its answer, and who may ask
 //! file    the file that leads to a keeper
 //! last    the dump that follows
 //! ```

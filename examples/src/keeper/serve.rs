@@ -21,7 +21,7 @@ use crate::signals::Signals;
 #[derive(Debug)]
 pub(super) struct Keeper<'a> {
     series: InstantSeries<'a>,
-    /// What is told to whoever asks.
+    /// The answer to whoever asks.
     base: String,
     root: Pid,
     /// Readable when the root of the tree has ended.

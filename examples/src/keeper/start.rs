@@ -18,12 +18,14 @@ use crate::descriptors;
 use crate::fault::Fault;
 use crate::fd;
 use crate::own;
+use crate::settings;
 use crate::signals::{STOP, Signals};
 use crate::word::NAME;
 
 /// Starts this program again, waits until its round is complete, and returns how that went. The
 /// other process goes on then. Signals are handed on to it.
 pub(crate) fn begin(word: &str, args: &[OsString]) -> Result<ExitCode, Fault> {
+    settings::refuse_pipe(args)?;
     descriptors::hand_on(args)?;
     let (here, there) = UnixStream::pair().map_err(failed)?;
     let mut command = Command::new(own::PROGRAM);

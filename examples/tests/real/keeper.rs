@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::instant::{Scene, send};
 use crate::lab::{Lab, Ran, TestFn};
+use crate::terminal::Terminal;
 
 pub const TESTS: &[(&str, TestFn)] = &[
     ("instant_pre_dumps_are_a_chain_that_is_restored", chain),
@@ -146,8 +147,11 @@ fn ends(lab: &Lab) {
     let mut rounds = Rounds::start(lab, 48, false);
     let first = rounds.kept("1", None, &[]);
     rounds.has_forks(1);
-    let ran = rounds.run("pre-dump", "2", Some("1"), &["--keep", "300"]);
+    let log = lab.path("own.log");
+    let ran = rounds.run("pre-dump", "2", Some("1"), &["--keep", "300", "-o", &log]);
     ran.done();
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    assert!(!names(&lab.path("2")).contains(&"pre-dump.log".to_owned()));
     assert!(ran.err.contains("keeps its forks for the next round, for 300 seconds"), "{ran:?}");
     rounds.has_forks(1);
     has_ended(first);
@@ -160,7 +164,9 @@ fn ends(lab: &Lab) {
     // One that lets the process run on.
     rounds.scene.target.end();
     let mut rounds = Rounds::start(lab, 48, false);
-    rounds.kept("4", None, &[]);
+    let ran = rounds.run("pre-dump", "4", None, &["-v4", "-o", "-"]);
+    ran.done();
+    assert!(ran.out.contains("Dumping finished successfully"), "{ran:?}");
     assert_eq!(rounds.done("dump", "5", Some("4"), &["-R"])["tasks"], "running");
     rounds.scene.is_well();
     rounds.scene.comes_back(lab, &lab.path("5"));
@@ -296,10 +302,29 @@ fn interrupted(lab: &Lab) {
         assert!(!fs::exists(lab.path(&format!("{name}/inventory.img"))).unwrap());
         assert!(fs::symlink_metadata(lab.path(&format!("{name}/parent"))).is_err());
     }
-    let mut rounds = rounds;
-    let said = rounds.done("dump", "2", Some("1"), &["-R"]);
-    assert!(said["instant"]["tasks"][0]["way"] == "held", "{said}");
+    // Ctrl-C reaches the process that stays, and the one in the foreground.
+    let terminal = Terminal::new();
+    let words = rounds.words("pre-dump", "typed", Some("1"), &large);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut session = terminal.start(&lab.coded_command(&words));
+    assert!(soon(|| rounds.scene.children().len() == 2), "{}", terminal.text());
+    terminal.interrupt();
+    assert_eq!(session.wait().unwrap().code(), Some(4), "{}", terminal.text());
+    assert!(soon(|| terminal.text().contains("cancelled")), "{}", terminal.text());
+    rounds.has_forks(1);
+    assert!(!process::has_ended(keeper));
+    // A round of a terminal outlives it.
+    let words = rounds.words("pre-dump", "kept", Some("1"), &large);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut session = terminal.start(&lab.coded_command(&words));
+    assert_eq!(session.wait().unwrap().code(), Some(0), "{}", terminal.text());
+    drop(terminal);
     has_ended(keeper);
+    rounds.has_forks(1);
+
+    let mut rounds = rounds;
+    let said = rounds.done("dump", "2", Some("kept"), &["-R"]);
+    assert!(said["instant"]["tasks"][0]["way"] == "held", "{said}");
     rounds.scene.is_well();
     rounds.scene.comes_back(lab, &lab.path("2"));
 }

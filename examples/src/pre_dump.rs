@@ -61,8 +61,8 @@ impl program::Program for Program {
     const MORE: &'static str = "\
 The tasks are frozen for a moment and run on. The dump that follows saves only what has changed
 since; its images need those of the pre-dumps beside them. The kernel has to track changed memory
-(soft-dirty): `check` tells whether it does. With --instant it need not: forks of the tasks tell what
-has changed. This program keeps the forks in the background until the next command is done.
+(soft-dirty): `check` tells whether it does. With --instant it need not: forks of the tasks tell
+what has changed. This program keeps the forks in the background until the next command is done.
 
 Examples:
   criu-rs pre-dump -t 4711 -D 0

@@ -121,7 +121,7 @@ fn chain(lab: &Lab) {
         }
         rounds.has_forks(1);
         keepers.push(keeper(&said));
-        assert!(names(&lab.path(name)).contains(&"pre-dump.log".to_owned()));
+        assert!(names(lab.path(name)).contains(&"pre-dump.log".to_owned()));
     }
     for keeper in &keepers[..2] {
         has_ended(*keeper);
@@ -151,7 +151,7 @@ fn ends(lab: &Lab) {
     let ran = rounds.run("pre-dump", "2", Some("1"), &["--keep", "300", "-o", &log]);
     ran.done();
     assert!(fs::metadata(&log).unwrap().len() > 0);
-    assert!(!names(&lab.path("2")).contains(&"pre-dump.log".to_owned()));
+    assert!(!names(lab.path("2")).contains(&"pre-dump.log".to_owned()));
     assert!(ran.err.contains("keeps its forks for the next round, for 300 seconds"), "{ran:?}");
     rounds.has_forks(1);
     has_ended(first);

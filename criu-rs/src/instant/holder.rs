@@ -241,7 +241,7 @@ mod tests {
             let range = page..page + PAGE as u64;
             let mut regions = [Region::default()];
             assert!(criu_lab::soon(|| map.scan(range.clone(), &mut regions).unwrap().count == 1));
-            let holder = Pid::new(hold(task, Owner::this().unwrap())).unwrap();
+            let holder = Pid::new(hold(task, own())).unwrap();
             Self { task: Pid::new(task).unwrap(), holder, memory }
         }
 
@@ -264,10 +264,14 @@ mod tests {
         }
     }
 
+    fn own() -> Owner {
+        Owner::this().unwrap()
+    }
+
     #[test]
     fn a_holder_keeps_the_memory_while_its_task_writes() {
         let pair = Pair::start();
-        let mut holder = Holder::of(pair.task, pair.holder, pair.start_time()).unwrap();
+        let mut holder = Holder::of(pair.task, pair.holder, pair.start_time(), own()).unwrap();
         assert_eq!((holder.pid(), holder.start()), (pair.holder, pair.start_time()));
         let mut runs = Vec::new();
         let mut next = pair.range().start;
@@ -301,9 +305,17 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_of_another_process_is_refused() {
+        let pair = Pair::start();
+        let other = Owner { pid: 1, start: 7 };
+        let refused = Holder::of_other(pair.task, pair.holder, pair.start_time(), other);
+        assert!(refused.unwrap_err().to_string().contains("is a holder of process"));
+    }
+
+    #[test]
     fn a_holder_that_has_ended_is_an_error() {
         let pair = Pair::start();
-        let holder = Holder::of(pair.task, pair.holder, pair.start_time()).unwrap();
+        let holder = Holder::of(pair.task, pair.holder, pair.start_time(), own()).unwrap();
         let bond = Bond::open(pair.task.as_raw(), pair.holder.as_raw()).unwrap();
         bond.kill();
         assert!(criu_lab::soon(|| criu_lab::process::has_ended(pair.holder)));
@@ -313,7 +325,7 @@ mod tests {
         };
         ended(holder.read_at(pair.range().start, &mut [0; 8]).unwrap_err());
         ended(holder.scan(pair.range(), &mut Vec::new()).unwrap_err());
-        let opened = Holder::of(pair.task, pair.holder, holder.start());
+        let opened = Holder::of(pair.task, pair.holder, holder.start(), own());
         assert!(opened.is_err(), "the remains");
         bond.reap(Instant::now() + Duration::from_secs(20)).unwrap();
         ended(holder.read_at(pair.range().start, &mut [0; 8]).unwrap_err());

@@ -3,6 +3,7 @@
 mod archive;
 mod instant;
 mod into_archive;
+mod last;
 mod rounds;
 
 use std::fs::File;
@@ -90,6 +91,8 @@ Examples:
   criu-rs dump -t 4711 -D img -R --instant         the same, with the shortest standstill
   criu-rs dump -t 4711 -R --instant --archive web.tar.zst
                                                    the same, into an archive
+  criu-rs dump -t 4711 -D 2 --prev-images-dir ../1 --instant
+                                                   the end of `pre-dump --instant`
   criu-rs dump -t $$ -D img -j                     a job of this terminal
   criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
   criu-rs dump -t 4711 -D img --external mnt[/data]:data
@@ -121,9 +124,10 @@ Examples:
         let criu = self.reach.criu()?;
         self.saved.clear_orphans(output)?;
         if let Some(options) = self.instant.given() {
-            return match self.instant.rounds() {
-                Some(rounds) => self.run_rounds(output, &criu, options, rounds, mode),
-                None => self.run_instant(output, &criu, &options, making.as_ref()),
+            return match (self.instant.rounds(), self.memory.previous()) {
+                (Some(rounds), _) => self.run_rounds(output, &criu, options, rounds, mode),
+                (None, Some(previous)) => self.run_last(output, &criu, options, previous),
+                (None, None) => self.run_instant(output, &criu, &options, making.as_ref()),
             };
         }
         let way = self.memory.way()?;

@@ -322,6 +322,8 @@ pub(crate) const OURS: &[&str] = &[
     "instant-least",
     "instant-plugin",
     "json",
+    "keep",
+    "keeper",
     "lazy",
     "level",
     "listening",

@@ -76,6 +76,14 @@ pub enum InstantError {
     /// was touched. The next round is a full one.
     #[error("the series has ended: {0}")]
     SeriesEnded(SeriesEnd),
+    /// A series cannot go on from the round of another process. Nothing was touched.
+    #[error("cannot build on {}: {why}", directory.display())]
+    Base {
+        /// The images directory of that round.
+        directory: PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// The thread that reads the memory has panicked. No checkpoint is left; the tasks run on.
     #[error("the thread that reads the memory has panicked")]
     Panicked,

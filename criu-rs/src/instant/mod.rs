@@ -47,6 +47,7 @@
 //! [`TaskCapture`] says which way was taken, and why. A dump that ends its tasks
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
+mod base;
 mod budget;
 mod delta;
 mod error;
@@ -70,6 +71,7 @@ mod series;
 mod shared;
 mod teardown;
 
+pub use base::SeriesBase;
 pub use budget::{Budget, SeriesEnd};
 pub use error::InstantError;
 pub use library::find_plugin;

@@ -20,6 +20,9 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
              --instant",
         ),
         InstantError::Flags { .. } => Some("dump again: the process has just replaced a mapping"),
+        InstantError::Base { .. } | InstantError::SeriesEnded(_) => {
+            Some("begin anew, without --prev-images-dir")
+        }
         _ => None,
     }
 }
@@ -27,7 +30,10 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
 /// Returns what to do about a fork of another instant dump, by what is known of its program.
 pub(crate) fn about_holder(state: OwnerState) -> &'static str {
     match state {
-        OwnerState::Lives => "wait until that dump has read its memory, or end its program",
+        OwnerState::Lives => {
+            "wait until that dump has read its memory, or end its program; after `pre-dump \
+             --instant`, go on with the next round, or end the program with SIGTERM"
+        }
         _ => {
             "wait until that dump has read its memory; if its program is gone, add \
              --clear-orphans, which ends the fork"

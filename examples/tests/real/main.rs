@@ -24,6 +24,7 @@ mod inspect;
 mod inspected;
 mod instant;
 mod instant_archive;
+mod keeper;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -72,6 +73,7 @@ fn all() -> Vec<(&'static str, TestFn)> {
         inspected::TESTS,
         instant::TESTS,
         instant_archive::TESTS,
+        keeper::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,

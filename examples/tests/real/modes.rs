@@ -139,6 +139,15 @@ fn modes(lab: &Lab) {
         let into = ["--archive", &archive];
         done(&[&["dump", "-t", &pid, "-R"], &least[..], &into].concat());
         compare(&images, &["dump --archive"], umask, false);
+        let kept = dir("kept");
+        // The next dump of the process needs the end of the forks.
+        let (last, prev) = (dir("last"), format!("../{umask:o}-kept"));
+        done(&[&["pre-dump", "-t", &pid, "-D", &kept], &least[..]].concat());
+        compare(&kept, &["pre-dump", "pre-dump --instant"], umask, true);
+        let more = ["-R", "--prev-images-dir", &prev];
+        done(&[&["dump", "-t", &pid, "-D", &last], &more[..], &least[..]].concat());
+        compare(&kept, &["pre-dump", "pre-dump --instant"], umask, true);
+        compare(&last, &["dump", "dump --instant"], umask, true);
         let copy = dir("copy");
         done(&["archive", "anonymise", &images, "-o", &copy]);
         compare(&copy, &["archive anonymise"], umask, true);

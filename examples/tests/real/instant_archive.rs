@@ -179,7 +179,9 @@ fn alike(lab: &Lab) {
     let pages = "checkpoint/pages-65537.img";
     let may = ["stats-dump", "checkpoint/inventory.img", "checkpoint/timens-0.img", pages];
     assert!(differ.iter().all(|path| may.contains(path)), "{differ:?}");
-    // Below the stack pointer, a dump leaves other bytes each time.
+    // The kernel notes the processor in the memory of each thread (rseq), and a dump leaves other
+    // bytes below the stack pointer.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
     let [one, other] = ["a", "b"].map(|name| {
         lab.done(&["archive", "extract", &format!("{name}.tar.zst"), name]);
         fs::read(lab.path(&format!("{name}/{pages}"))).unwrap()
@@ -187,7 +189,7 @@ fn alike(lab: &Lab) {
     assert!(one.len() >= 48 << 20 && other.len() == one.len(), "{} bytes", one.len());
     let pairs = one.chunks(4096).zip(other.chunks(4096));
     let wrong = pairs.filter(|(one, other)| one != other).count();
-    assert!(wrong <= 2, "{wrong} pages differ");
+    assert!(wrong <= threads + 1, "{wrong} pages differ");
     scene.target.signal(Signal::SIGCONT);
     scene.is_well();
 }

@@ -133,12 +133,11 @@ fn modes(lab: &Lab) {
         let least = ["--instant", "--instant-least", "4K"];
         done(&[&["dump", "-t", &pid, "-D", &images, "-R"], &least[..]].concat());
         compare(&images, &["dump", "dump --instant"], umask, true);
-        let images = dir("archived");
-        let archive = format!("{images}/made.tar");
-        fs::create_dir(&images).unwrap();
-        let into = ["--archive", &archive];
+        let archived = dir("archived");
+        fs::create_dir(&archived).unwrap();
+        let into = ["--archive", &format!("{archived}/made.tar")];
         done(&[&["dump", "-t", &pid, "-R"], &least[..], &into].concat());
-        compare(&images, &["dump --archive"], umask, false);
+        compare(&archived, &["dump --archive"], umask, false);
         let kept = dir("kept");
         // The next dump of the process needs the end of the forks.
         let (last, prev) = (dir("last"), format!("../{umask:o}-kept"));

@@ -63,9 +63,9 @@ pub trait Moments: Send + Sync {
         Ok(())
     }
 
-    /// Called again and again while all containers run on and their memory is still being read, with
-    /// the bytes that are saved and of all. Only an instant checkpoint calls it. [`Control::cancel`]
-    /// ends the reading: no file of the checkpoint is left then.
+    /// Called again and again while all containers run on and their memory is still being read,
+    /// with the bytes that are saved and the bytes of all. Only an instant checkpoint calls it.
+    /// [`Control::cancel`] ends the reading: no file of the checkpoint is left then.
     fn reading(&self, done: u64, all: u64) {
         let _ = (done, all);
     }

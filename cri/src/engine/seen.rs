@@ -200,6 +200,8 @@ mod tests {
             arguments: Vec::new(),
             features: Vec::new(),
             seen: Seen::default(),
+            #[cfg(feature = "instant")]
+            instant: None,
         }
     }
 

@@ -246,7 +246,7 @@ fn instant(bed: &Bed) {
 
     let how = InstantOptions::new().least(1).least_per_mapping(1);
     let engine = Criu::new(bed.criu.clone()).instant(how.verify(true));
-    let pod = Pod::start(bed, "threads");
+    let pod = Pod::start(bed, "count");
     let to = bed.dir("checkpoint");
     let options = Options::parse([("instant", "")], &engine, Phase::Checkpoint).unwrap();
     let left = || {

@@ -1,6 +1,8 @@
 //! The holders of a capture.
 
 use std::sync::Arc;
+#[cfg(feature = "pod")]
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use criu_images::ImageSet;
@@ -26,6 +28,25 @@ pub(super) struct Holders {
     shared: Arc<Shared>,
     /// Tells that no holder but the known ones is to end.
     is_settled: bool,
+}
+
+/// Holders of dumps that have failed, and whose tasks are still frozen. A frozen task cannot reap
+/// its holder. Dropped, the holders end.
+#[cfg(feature = "pod")]
+#[derive(Debug, Default)]
+pub(crate) struct Late(Mutex<Vec<Holders>>);
+
+#[cfg(feature = "pod")]
+impl Late {
+    /// Ends the holders. No task is frozen any more.
+    pub(crate) fn end(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(all);
+    }
+
+    pub(super) fn put(&self, holders: Holders) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(holders);
+    }
 }
 
 /// A task with a holder.

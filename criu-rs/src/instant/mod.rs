@@ -74,6 +74,8 @@ mod teardown;
 pub use base::SeriesBase;
 pub use budget::{Budget, SeriesEnd};
 pub use error::InstantError;
+#[cfg(feature = "pod")]
+pub(crate) use held::Late;
 pub use library::find_plugin;
 pub use options::{Headroom, InstantOptions};
 pub use orphans::{clear_orphans, holders_of};

@@ -13,6 +13,8 @@ use super::delta::Delta;
 use super::error::InstantError;
 use super::flags::Flags;
 use super::guard::Guard;
+#[cfg(feature = "pod")]
+use super::held::Late;
 use super::held::{Held, Holders};
 use super::images::Taker;
 use super::library::Library;
@@ -159,7 +161,7 @@ pub(super) fn round(
     let kept = delta.as_ref().map(|delta| delta.own()).unwrap_or_default();
     let plan = Plan::of(&[dump.pid()], options, &kept).pop().unwrap_or_default();
     let ready = Ready::new(dump, criu, options, plan, &kept)?;
-    ready.run(hooks, to, delta, None)
+    ready.run(hooks, to, delta)
 }
 
 /// Says whether the tasks end with a dump.
@@ -183,7 +185,8 @@ pub(crate) struct Ready<'a> {
     /// those of a tree in a user namespace are.
     others_read: bool,
     verify: bool,
-    early_flags: bool,
+    /// Flags of mappings that are read before the freeze.
+    flags: Flags,
 }
 
 impl<'a> Ready<'a> {
@@ -239,7 +242,8 @@ impl<'a> Ready<'a> {
         let tape = Tape::new(pool, Some(&proc_link(held.as_fd()))).map_err(InstantError::from)?;
         let criu = library.applied(criu, &shared);
         let others_read = in_user_namespace(dump.pid());
-        let (verify, early_flags) = (options.verify, options.early_flags);
+        let is_early = options.early_flags;
+        let flags = if is_early { Flags::read(&plan, &shared) } else { Flags::default() };
         Ok(Self {
             dump,
             criu,
@@ -250,22 +254,26 @@ impl<'a> Ready<'a> {
             tape,
             held,
             others_read,
-            verify,
-            early_flags,
+            verify: options.verify,
+            flags,
         })
     }
 
     /// Runs the dump, and begins to read the memory. The images are kept if `agreed` agrees.
     ///
     /// # Errors
-    /// As [`Dump::instant`].
+    /// As [`Dump::instant`]. The holders are in `late` then.
     #[cfg(feature = "pod")]
     pub(crate) fn run_agreed(
         self,
         hooks: &mut dyn Hooks,
         agreed: Agreed,
+        late: &Late,
     ) -> Result<InstantCapture> {
-        self.run(hooks, To::Directory, None, Some(agreed))
+        self.try_run(hooks, To::Directory, None, Some(agreed)).map_err(|(error, holders)| {
+            holders.into_iter().for_each(|holders| late.put(*holders));
+            error
+        })
     }
 
     fn run(
@@ -273,11 +281,20 @@ impl<'a> Ready<'a> {
         hooks: &mut dyn Hooks,
         to: To,
         delta: Option<Box<dyn Delta>>,
-        agreed: Option<Agreed>,
     ) -> Result<InstantCapture> {
-        let Self { dump, criu, plan, library, shared, guard, tape, held, others_read, .. } = self;
-        let verify = self.verify;
-        let flags = if self.early_flags { Flags::read(&plan, &shared) } else { Flags::default() };
+        self.try_run(hooks, to, delta, None).map_err(|(error, _holders)| error)
+    }
+
+    /// Runs the dump. The holders of one that has failed end when the caller drops them.
+    fn try_run(
+        self,
+        hooks: &mut dyn Hooks,
+        to: To,
+        delta: Option<Box<dyn Delta>>,
+        agreed: Option<Agreed>,
+    ) -> Result<InstantCapture, (Error, Option<Box<Holders>>)> {
+        let Self { dump, criu, plan, library, shared, guard, tape, flags, held, .. } = self;
+        let (others_read, verify) = (self.others_read, self.verify);
         // However this function ends, the holders end: also if a hook panics.
         let mut holders = Holders::new(Arc::clone(&shared), guard);
         let (result, images) = save(&dump, &criu, &tape, &holders, hooks);
@@ -285,27 +302,33 @@ impl<'a> Ready<'a> {
         let dumped = match result {
             Ok(dumped) => dumped,
             Err(error) => {
-                // The plugin has ended the holders, unless criu was killed.
-                drop(holders);
                 let (_, failed) = tape.discard();
-                return Err(failed.map_or(error, |first| InstantError::from(first).into()));
+                let error = failed.map_or(error, |first| InstantError::from(first).into());
+                return Err((error, Some(Box::new(holders))));
             }
         };
-        let set = ImageSet::open(proc_link(held.as_fd())).map_err(InstantError::from)?;
-        holders.open(&set)?;
-        let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
-        let recording = tape.finish().map_err(InstantError::from)?;
+        let look = || -> Result<_, InstantError> {
+            let set = ImageSet::open(proc_link(held.as_fd()))?;
+            holders.open(&set)?;
+            let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
+            Ok((tasks, tape.finish()?, flags.told(&shared)?))
+        };
+        let (tasks, recording, flags) = match look() {
+            Ok(found) => found,
+            Err(error) => return Err((error.into(), Some(Box::new(holders)))),
+        };
         let sink = match to {
             To::Directory => Sink::Directory { others_read },
             To::Server(server) => Sink::Server(server),
             To::Taker(taker) => Sink::Taker(Some(taker)),
         };
         let cancel = dump.common.limits.cancel.clone();
-        let flags = flags.told(&shared)?;
         let memory = Arc::new(Memory::new(recording, holders));
         let job =
             Job { memory, flags, sink, directory: held, images, cancel, verify, delta, agreed };
-        Ok(InstantCapture { dumped, tasks, reading: job.start()? })
+        // Without a thread the holders end at once.
+        let reading = job.start().map_err(|error| (error, None))?;
+        Ok(InstantCapture { dumped, tasks, reading })
     }
 }
 

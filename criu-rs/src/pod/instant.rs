@@ -10,7 +10,9 @@ use super::hooks::PodHooks;
 use crate::criu::Criu;
 use crate::error::{Error, Misuse};
 use crate::hooks::{Action, Hooks};
-use crate::instant::{self, Agreed, InstantCapture, InstantError, InstantOptions, ReadOut, Ready};
+use crate::instant::{
+    self, Agreed, InstantCapture, InstantError, InstantOptions, Late, ReadOut, Ready,
+};
 use crate::operation::Dump;
 
 /// An instant capture of a pod, whose containers run on while their memory is read.
@@ -116,13 +118,14 @@ impl<'a> Pod<'a> {
         options: &InstantOptions,
         hooks: &mut dyn PodHooks,
     ) -> Result<PodInstant, PodError> {
-        let votes = Arc::new(Votes { state: Mutex::default(), changed: Condvar::new() });
+        let votes = Arc::new(Votes::default());
         let mut all_end = false;
         let make = |containers: Vec<Container<'a>>| {
             all_end = ends(&containers, criu)?;
             if all_end { Ok(plain(containers)) } else { make(containers, criu, options, &votes) }
         };
         let ran = self.run(criu, hooks, make, || votes.let_go());
+        votes.late.end();
         let (containers, frozen) = ran.map_err(|error| match error {
             // All images are kept or none, so the others are not complete.
             PodError::Torn { name, source, .. } if !all_end => PodError::Container { name, source },
@@ -148,7 +151,7 @@ fn ends(containers: &[Container<'_>], criu: &Criu) -> Result<bool, PodError> {
 fn plain<'a>(containers: Vec<Container<'a>>) -> Vec<gate::Container<'a, Once<'a>>> {
     let made = containers.into_iter().map(|Container { name, operation, hooks }| gate::Container {
         name,
-        operation: Once::Ends(operation),
+        operation: Once::Ends(Box::new(operation)),
         hooks,
     });
     made.collect()
@@ -170,7 +173,8 @@ fn make<'a>(
     let made = containers.into_iter().zip(ready).map(|(container, ready)| {
         let vote = Vote(Some(Arc::clone(votes)));
         let agreed: Agreed = Box::new(move |is_complete| vote.cast(is_complete));
-        let operation = Once::Held(Mutex::new(Some((ready, agreed))));
+        let ready = Box::new(Mutex::new(Some((ready, agreed))));
+        let operation = Once::Held(ready, Arc::clone(votes));
         gate::Container { name: container.name, operation, hooks: container.hooks }
     });
     Ok(made.collect())
@@ -179,9 +183,9 @@ fn make<'a>(
 /// The capture of a container.
 enum Once<'a> {
     /// A capture that is ready, and runs once.
-    Held(Mutex<Option<(Ready<'a>, Agreed)>>),
+    Held(Box<Mutex<Option<(Ready<'a>, Agreed)>>>, Arc<Votes>),
     /// A dump that ends the tasks.
-    Ends(Dump<'a>),
+    Ends(Box<Dump<'a>>),
 }
 
 impl Operation for Once<'_> {
@@ -190,20 +194,23 @@ impl Operation for Once<'_> {
     const AT: Action = Action::PostDump;
 
     fn run_with(&self, criu: &Criu, hooks: &mut dyn Hooks) -> Result<InstantCapture, Error> {
-        let ready = match self {
-            Self::Held(ready) => ready,
+        let (ready, votes) = match self {
+            Self::Held(ready, votes) => (ready, votes),
             Self::Ends(dump) => return instant::ended(dump, criu, hooks),
         };
         let taken = ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (ready, agreed) = taken.ok_or(Misuse::SessionOver)?;
-        ready.run_agreed(hooks, agreed)
+        ready.run_agreed(hooks, agreed, &votes.late)
     }
 }
 
 /// The votes of all containers: their images are kept if all are complete.
+#[derive(Default)]
 struct Votes {
     state: Mutex<State>,
     changed: Condvar,
+    /// Holders of dumps that have failed.
+    late: Late,
 }
 
 #[derive(Default)]
@@ -268,7 +275,7 @@ mod tests {
 
     fn votes(count: usize, is_let_go: bool) -> (Arc<Votes>, Vec<Vote>) {
         let state = Mutex::new(State { missing: count, is_let_go, ..State::default() });
-        let votes = Arc::new(Votes { state, changed: Condvar::new() });
+        let votes = Arc::new(Votes { state, ..Votes::default() });
         let each = (0..count).map(|_| Vote(Some(Arc::clone(&votes)))).collect();
         (votes, each)
     }

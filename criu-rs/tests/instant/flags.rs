@@ -122,7 +122,7 @@ fn not_inherited(lab: &Lab) {
 fn still(lab: &Lab) {
     let mut scene = Scene::start(lab, KINDS.len() - NOT_INHERITED);
     scene.target.signal(Signal::SIGSTOP);
-    assert!(soon(|| scene.target.state() == Some('T')));
+    assert!(soon(|| criu_lab::process::is_stopped(scene.target.pid)));
     let (plain, instant) = (lab.dir("plain"), lab.dir("instant"));
     dump(scene.target.pid, &plain).run(&lab.criu).unwrap();
     let read = scene.capture(lab, &instant, &eager());

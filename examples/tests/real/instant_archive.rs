@@ -129,7 +129,7 @@ fn piped(lab: &Lab) {
     assert!(ran.out.contains("is whole: "), "{ran:?}");
     // Into a file of the shell's, of a tree that stays stopped.
     shell(lab, &scene.pid(), "$DUMP --leave-stopped --pack plain > b.tar").done();
-    assert!(soon(|| scene.target.state() == Some('T')));
+    assert!(soon(|| criu_lab::process::is_stopped(scene.target.pid)));
     scene.target.signal(Signal::SIGCONT);
     scene.is_well();
     scene.comes_back(lab, "b.tar");
@@ -147,7 +147,7 @@ fn alike(lab: &Lab) {
     let scene = Scene::start(lab, 48, false);
     let pid = scene.pid();
     scene.target.signal(Signal::SIGSTOP);
-    assert!(soon(|| scene.target.state() == Some('T')));
+    assert!(soon(|| criu_lab::process::is_stopped(scene.target.pid)));
     // A dump may touch a page of the stack, and the next one finds the page there.
     for images in ["before", "img"] {
         lab.dir(images);

@@ -1,6 +1,9 @@
 //! `dump`: saves a process tree.
 
+mod archive;
 mod instant;
+mod into_archive;
+mod last;
 mod rounds;
 
 use std::fs::File;
@@ -16,6 +19,8 @@ use criu_rs::{AfterDump, Dump, Dumped, HookResult, Hooks};
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use self::archive::Making;
+use self::into_archive::IntoArchive;
 use crate::config::Config;
 use crate::drive::Drive;
 use crate::exit::Exit;
@@ -56,6 +61,8 @@ pub(crate) struct Program {
     #[command(flatten)]
     instant: InstantDump,
     #[command(flatten)]
+    into_archive: IntoArchive,
+    #[command(flatten)]
     cgroups: Cgroups,
     #[command(flatten)]
     cgroups_saved: CgroupsSaved,
@@ -82,6 +89,10 @@ Examples:
   criu-rs dump -t 4711 -D img -R                   the same, and let it run on
   criu-rs dump -t 4711 -D img -R --capture 2G      the same, with a short standstill
   criu-rs dump -t 4711 -D img -R --instant         the same, with the shortest standstill
+  criu-rs dump -t 4711 -R --instant --archive web.tar.zst
+                                                   the same, into an archive
+  criu-rs dump -t 4711 -D 2 --prev-images-dir ../1 --instant
+                                                   the end of `pre-dump --instant`
   criu-rs dump -t $$ -D img -j                     a job of this terminal
   criu-rs dump -t 4711 -D img --tcp-established    with its TCP connections
   criu-rs dump -t 4711 -D img --external mnt[/data]:data
@@ -103,16 +114,20 @@ Examples:
         if let Some(note) = without_effect("a dump without --page-server", &unused) {
             output.say(note);
         }
+        let making = self.making()?;
         let images = self.images.path();
-        make_directory("--images-dir", images, mode)?;
-        note_writers(output, "--images-dir", images);
+        if making.is_none() || self.images.given().is_some() {
+            make_directory("--images-dir", images, mode)?;
+            note_writers(output, "--images-dir", images);
+        }
         self.common.note_work_dir(output);
         let criu = self.reach.criu()?;
         self.saved.clear_orphans(output)?;
         if let Some(options) = self.instant.given() {
-            return match self.instant.rounds() {
-                Some(rounds) => self.run_rounds(output, &criu, options, rounds, mode),
-                None => self.run_instant(output, &criu, &options),
+            return match (self.instant.rounds(), self.memory.previous()) {
+                (Some(rounds), _) => self.run_rounds(output, &criu, options, rounds, mode),
+                (None, Some(previous)) => self.run_last(output, &criu, options, previous),
+                (None, None) => self.run_instant(output, &criu, &options, making.as_ref()),
             };
         }
         let way = self.memory.way()?;
@@ -213,6 +228,27 @@ fn receiver(bytes: usize, images: &Path, server: Option<Client>) -> Result<Captu
 }
 
 impl Program {
+    /// Makes an archive ready, if one is asked for.
+    fn making(&self) -> Result<Option<Making>, Fault> {
+        let Some(archive) = self.into_archive.given(self.reach.json)? else { return Ok(None) };
+        if self.dump.after() == AfterDump::Kill {
+            let why = "--archive needs --leave-running or --leave-stopped: the tasks cannot wait \
+                       for it in criu, which ends them";
+            return Err(Fault::usage(why));
+        }
+        let is_stdout = archive.target.path().is_none();
+        for (option, is_given) in [
+            ("--log-file", self.common.logs_to_descriptor()),
+            ("--display-stats", self.jobs.display_stats == Some(true)),
+        ] {
+            if is_stdout && is_given {
+                let text = "the archive is on standard output: name a file for one of them";
+                return Err(Fault::usage(format!("{option}: {text}")));
+            }
+        }
+        Making::new(archive, self.images.given()).map(Some)
+    }
+
     /// Sets the options of all dumps.
     fn apply<'a>(
         &self,

@@ -1,18 +1,87 @@
 //! Instant dumps: waits for the memory that is read while the tasks run on, and tells of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criu_rs::Dumped;
-use criu_rs::instant::{ReadOut, Reading, TaskCapture, Way, WhyNot};
+use criu_rs::instant::{InstantCapture, ReadOut, Reading, TaskCapture, Way, WhyNot};
+use criu_rs::{Dumped, Pid};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
-use crate::drive::Drive;
+use crate::drive::{Drive, refused};
 use crate::fault::Fault;
+use crate::marks;
+use crate::options::{Common, Jobs};
 use crate::output::{Output, micros};
 use crate::progress::Progress;
+
+/// A capture whose memory is to come.
+pub(crate) struct Round<'a> {
+    /// The root of the tree.
+    pub(crate) tree: Pid,
+    /// The directory of its images.
+    pub(crate) images: &'a Path,
+    /// The archive that takes the images.
+    pub(crate) archive: Option<String>,
+    /// The name of the log, unless another one is given.
+    pub(crate) log: &'a str,
+    pub(crate) common: &'a Common,
+    pub(crate) jobs: &'a Jobs,
+    /// Tells that the memory goes to a page server.
+    pub(crate) is_sent: bool,
+    /// The end of the tasks: in a word for JSON, and in words for a person.
+    pub(crate) end: (&'static str, &'static str),
+    /// The time at which it began.
+    pub(crate) begun: Instant,
+    /// More facts for JSON.
+    pub(crate) facts: Value,
+}
+
+impl Round<'_> {
+    /// Waits for the memory of a capture, and tells the outcome. `complete` is called when the
+    /// images are complete. It adds facts, and returns words to add.
+    pub(crate) fn finish(
+        self,
+        output: &Output,
+        drive: &Drive,
+        captured: criu_rs::Result<InstantCapture>,
+        complete: impl FnOnce(&mut Value) -> Result<String, Fault>,
+    ) -> Result<(), Fault> {
+        let Self { images, common, mut facts, .. } = self;
+        let log = common.log(images, self.log);
+        let captured = captured.map_err(|error| common.name_log(refused(error, &log)))?;
+        let InstantCapture { dumped, tasks, reading, .. } = captured;
+        note(output, &tasks);
+        let read = wait(reading, drive, output)?;
+        let elapsed = self.begun.elapsed();
+        let is_here = self.archive.is_none() && !self.is_sent;
+        let marked = if is_here { marks::mark(images, output) } else { 0 };
+        let more = complete(&mut facts)?;
+        let stats = dumped.stats.as_ref().ok();
+        let (end, runs_on) = self.end;
+        // The base of a round may have ended meanwhile.
+        if facts.get("parent").is_some() && images.join("parent").symlink_metadata().is_err() {
+            facts["parent"] = Value::Null;
+        }
+        facts["pid"] = json!(self.tree.as_raw());
+        let place = self.archive.unwrap_or_else(|| images.display().to_string());
+        facts["images"] = json!(place);
+        facts["tasks"] = json!(end);
+        facts["elapsed_us"] = json!(micros(elapsed));
+        facts["marked_pages"] = json!(marked);
+        facts["statistics"] = json!(stats);
+        facts["instant"] = self::facts(&tasks, &read);
+        let (memory, tree) = (in_words(&dumped, &read), self.tree);
+        let line = format!("process {tree} is saved in {place} ({memory}); {runs_on}{more}");
+        output.done(line, facts);
+        if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {
+            output.print(stats);
+        }
+        Ok(())
+    }
+}
 
 /// Waits until the memory is in the images, and shows on a terminal how much is there. A signal
 /// ends the reading.
@@ -116,6 +185,8 @@ pub(crate) fn facts(tasks: &[TaskCapture], read: &ReadOut) -> Value {
         "read_out_us": micros(read.time),
         "teardown_us": micros(read.teardown),
         "unreaped": read.unreaped,
+        "early_flags": read.early_flags,
+        "corrected_flags": read.corrected,
     })
 }
 

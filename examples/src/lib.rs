@@ -15,7 +15,7 @@
 //! output  fault   the outcome; `exit` codes, `hints`, and mistakes in `usage`
 //! stdout          standard output whose lost text is an error; `stdout_log`, CRIU's log there
 //! descriptors     the descriptors that other programs get
-//! instant         memory that is read while the tasks of a dump run on
+//! instant         memory that is read while the tasks of a dump run on; `keeper` of its forks
 //! later           memory that comes after a restore; `working_set`, its pages that come first;
 //!                 `marks` of pages that may come later
 //! serving         parts of words that go on as servers
@@ -53,6 +53,7 @@ mod hints;
 mod images;
 mod inspect;
 mod instant;
+mod keeper;
 mod keys;
 mod kubelet;
 mod later;

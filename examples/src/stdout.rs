@@ -88,5 +88,11 @@ pub(crate) fn finish(name: &str, code: ExitCode) -> ExitCode {
     Exit::Failed.into()
 }
 
+/// Says whether some output is lost.
+pub(crate) fn has_failed() -> bool {
+    note(Stdout::lock().flush());
+    FAILED.get().is_some()
+}
+
 /// The first failure.
 static FAILED: OnceLock<String> = OnceLock::new();

@@ -10,6 +10,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod advice;
 #[cfg(feature = "certs")]
 pub mod certs;
 pub mod cgroups;

@@ -128,7 +128,7 @@ fn lock(words: &[&str]) {
 }
 
 /// `FILE MEGABYTES`: changes a page of its memory whenever it counts.
-fn memory(words: &[&str]) {
+pub fn memory(words: &[&str]) {
     let megabytes: usize = words[1].parse().unwrap();
     let mut memory = vec![1u8; megabytes << 20];
     let count = Counter::into(words[0]);

@@ -73,6 +73,14 @@ pub fn state(pid: impl ProcessId) -> Option<char> {
     Process::new(pid.raw()).ok()?.stat().ok().map(|stat| stat.state)
 }
 
+/// Returns true if all threads of a process are stopped: its memory does not change then.
+pub fn is_stopped(pid: impl ProcessId) -> bool {
+    let Ok(threads) = Process::new(pid.raw()).and_then(|process| process.tasks()) else {
+        return false;
+    };
+    threads.flatten().all(|thread| thread.stat().is_ok_and(|stat| stat.state == 'T'))
+}
+
 /// Returns true if the first thread of a process catches a signal, or holds it back: then the
 /// signal does not kill the process.
 pub fn holds(pid: impl ProcessId, signal: Signal) -> bool {

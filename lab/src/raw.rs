@@ -144,3 +144,32 @@ pub fn run_first() {
     // SAFETY: the call reads a structure that lives.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) };
 }
+
+/// Makes a context for asynchronous I/O (`io_setup(2)`), which stays as long as this process.
+///
+/// # Errors
+/// The errors of the system call.
+pub fn aio_context() -> std::io::Result<()> {
+    let mut context: libc::c_ulong = 0;
+    // SAFETY: the kernel writes one number, to a value that outlives the call.
+    match unsafe { libc::syscall(libc::SYS_io_setup, 8, &raw mut context) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Makes an io_uring (`io_uring_setup(2)`).
+///
+/// # Errors
+/// The errors of the system call: many machines and containers forbid it.
+pub fn io_uring() -> std::io::Result<OwnedFd> {
+    // `struct io_uring_params`.
+    let mut parameters = [0u64; 15];
+    // SAFETY: the kernel reads and writes 120 bytes, of a value that outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

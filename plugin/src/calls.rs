@@ -43,7 +43,14 @@ extern "C" fn openat(
     }
     // SAFETY: the kernel has read a path there, so it ends with a NUL.
     let path = unsafe { CStr::from_ptr(path) };
-    if !path.to_bytes().ends_with(b"/children") {
+    if path.to_bytes() == b"smaps" {
+        // SAFETY: the descriptor has just been opened, and nobody else has it yet.
+        let file = unsafe { BorrowedFd::borrow_raw(fd) };
+        // Without another text, CRIU reads the kernel's.
+        let _ = catch_unwind(|| hooks::flags(file));
+        return fd;
+    }
+    if !path.to_bytes().ends_with(b"/children") || !catch_unwind(hooks::hides).unwrap_or(true) {
         return fd;
     }
     // CRIU names the list from the directory of the parent.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+#[cfg(target_arch = "x86_64")]
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -37,6 +38,23 @@ pub(crate) fn children(parent: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> std::io::R
     let session = session();
     let session = session.as_deref().and_then(Option::as_ref);
     session.map_or(Ok(()), |session| session.children(parent, fd))
+}
+
+/// Tells whether holders are to be taken out of the lists of children.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn hides() -> bool {
+    session().as_deref().and_then(Option::as_ref).is_some_and(Session::hides)
+}
+
+/// CRIU has opened the list of a task's mappings, with their flags.
+///
+/// # Errors
+/// CRIU has to read what the kernel says: the reason.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn flags(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    let session = session();
+    let session = session.as_deref().and_then(Option::as_ref);
+    session.map_or(Ok(()), |session| session.flags(fd))
 }
 
 /// All tasks are stopped; this is one of them. Returns false if the dump must not go on.

@@ -83,6 +83,11 @@ pub enum Field {
     Stack = 11,
     /// Address of the task's area for restartable sequences, or 0. CRIU saves its page.
     Rseq = 12,
+    /// Number of a descriptor of the owner's, or 0. Its file has the lines of `/proc/PID/maps` as
+    /// they were before the freeze, each followed by the line `VmFlags` of `/proc/PID/smaps`.
+    Flags = 13,
+    /// 1 if CRIU has got that file in place of `/proc/PID/smaps`, and else 0.
+    Told = 14,
 }
 
 /// States of the plugin.

@@ -7,6 +7,7 @@
 //! session     one dump: what is ready, which tasks are forked, what becomes of their holders
 //! scan        the answers to CRIU's scans of pagemaps
 //! children    the lists of children that CRIU reads, without holders of an earlier dump
+//! flags       the flags of mappings that were read before the freeze
 //! watch       which task a pagemap is of, and what its holder has
 //! mappings    the mappings of a holder, and which of them are special
 //! inject      forks a stopped task, parks the child, and removes it again
@@ -20,6 +21,8 @@
 mod calls;
 #[cfg(target_arch = "x86_64")]
 mod children;
+#[cfg(target_arch = "x86_64")]
+mod flags;
 #[cfg(target_arch = "x86_64")]
 mod mappings;
 #[cfg(target_arch = "x86_64")]
@@ -37,3 +40,7 @@ pub mod journal;
 #[path = "other.rs"]
 mod session;
 mod sys;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[allow(dead_code, reason = "elsewhere this is the session")]
+mod other;

@@ -41,3 +41,61 @@ impl Session {
         match self {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    use super::*;
+
+    /// A journal that a dump has made.
+    fn journal(records: &[State]) -> File {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = File::from(memfd_create(c"journal", flags).unwrap());
+        file.set_len(Journal::bytes(4) as u64).unwrap();
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+        let mapped = Mapped::new(&file).unwrap();
+        let journal = Journal::make(mapped.words());
+        (1..).zip(records).for_each(|(task, state)| {
+            journal.add(task).unwrap().pass(*state);
+        });
+        file
+    }
+
+    fn begins(records: &[State]) -> Without {
+        let file = journal(records);
+        let without = Session::begin(Mapped::new(&file).unwrap(), &Calls).unwrap_err();
+        let mapped = Mapped::new(&file).unwrap();
+        let journal = Journal::new(mapped.words()).unwrap();
+        assert_eq!(journal.head(Head::Plugin), Plugin::Refused as u64);
+        assert_eq!(journal.head(Head::Errno), libc::EOPNOTSUPP as u64);
+        // The tasks are dumped as without a plugin.
+        let states: Vec<State> = journal.records().filter_map(|record| record.state()).collect();
+        assert_eq!(states, records);
+        without
+    }
+
+    #[test]
+    fn another_architecture_is_refused_and_the_dump_goes_on() {
+        assert_eq!(begins(&[]), Without::Complete);
+        assert_eq!(begins(&[State::Wanted, State::Unwanted]), Without::Complete);
+    }
+
+    #[test]
+    fn a_dump_that_would_save_holders_of_an_earlier_one_is_refused() {
+        assert_eq!(begins(&[State::Wanted, State::Kept]), Without::Wrong);
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_changes_nothing() {
+        let file = journal(&[]);
+        let mapped = Mapped::new(&file).unwrap();
+        Journal::new(mapped.words()).unwrap().set(Head::Magic, 1);
+        assert_eq!(Session::begin(mapped, &Calls).unwrap_err(), Without::Complete);
+        let mapped = Mapped::new(&file).unwrap();
+        assert!(Journal::new(mapped.words()).is_none());
+    }
+}

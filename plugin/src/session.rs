@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::children;
+use crate::flags;
 use crate::inject::{self, GiveUp, Owner};
 use crate::journal::{Field, Head, Journal, Plugin, Reason, Record, State};
 use crate::scan;
@@ -21,8 +22,11 @@ use crate::watch::Watch;
 pub(crate) struct Session {
     mapped: Mapped,
     watch: Watch,
-    /// The slots of `ioctl`, and those of `openat` if there are holders to hide.
+    /// The slots of `ioctl`, and those of `openat` if there are holders to hide, or flags that were
+    /// read before the freeze.
     slots: (Slots, Option<Slots>),
+    /// Tells that there are holders to hide.
+    hides: bool,
 }
 
 /// Addresses of the functions that CRIU calls in place of those of the C library.
@@ -49,10 +53,10 @@ impl Session {
     pub(crate) fn begin(mapped: Mapped, calls: &Calls) -> Result<Self, Without> {
         let journal = Journal::new(mapped.words()).filter(is_of_owner).ok_or(Without::Complete)?;
         let are_kept = children::are_kept(&journal);
-        match redirect(calls, are_kept) {
+        match redirect(calls, are_kept, flags::are_known(&journal)) {
             Ok(slots) => {
                 journal.set(Head::Plugin, Plugin::Ready as u64);
-                Ok(Self { mapped, watch: Watch::default(), slots })
+                Ok(Self { mapped, watch: Watch::default(), slots, hides: are_kept })
             }
             Err(error) => {
                 journal.set(Head::Errno, number(&error));
@@ -71,6 +75,20 @@ impl Session {
         children::hide(&journal, parent, fd)?;
         journal.set(Head::Lists, journal.head(Head::Lists) + 1);
         Ok(())
+    }
+
+    /// Tells whether there are holders of earlier dumps to hide.
+    pub(crate) fn hides(&self) -> bool {
+        self.hides
+    }
+
+    /// Gives CRIU the flags of mappings as they were before the freeze.
+    ///
+    /// # Errors
+    /// The errors of [`flags::give`].
+    pub(crate) fn flags(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let journal = Journal::new(self.mapped.words()).ok_or(io::ErrorKind::InvalidData)?;
+        flags::give(&journal, fd)
     }
 
     /// Makes a holder of a stopped task, if the journal wants one. Returns false if the task is not
@@ -94,7 +112,7 @@ impl Session {
 
     /// Ends the holders of a dump that has failed. CRIU's calls reach the kernel again.
     pub(crate) fn end(self, is_done: bool) {
-        let Self { mapped, watch, slots } = self;
+        let Self { mapped, watch, slots, .. } = self;
         drop((watch, slots));
         let Some(journal) = Journal::new(mapped.words()).filter(|_| !is_done) else { return };
         let held = || journal.records().filter_map(|record| Some((record, held_by(&record)?)));
@@ -112,12 +130,12 @@ impl Session {
 }
 
 /// Leads CRIU's calls of `ioctl` to the plugin, if CRIU and the kernel know the scan of pagemaps,
-/// and those of `openat`, if there are holders to hide.
+/// and those of `openat`, if there are holders to hide or flags to give.
 ///
 /// # Errors
 /// `ENOTTY` if the kernel has no such scan, `ENOEXEC` if CRIU has none or is linked in a way that
 /// is not known, and the errors of `mprotect(2)`.
-fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)> {
+fn redirect(calls: &Calls, are_kept: bool, are_known: bool) -> io::Result<(Slots, Option<Slots>)> {
     let path = Path::of(format_args!("/proc/self/pagemap"))?;
     Pagemap::new(Fd::open_path(&path, Access::Read)?)?;
     if !got::mentions(PAGEMAP_SCAN) {
@@ -125,11 +143,16 @@ fn redirect(calls: &Calls, are_kept: bool) -> io::Result<(Slots, Option<Slots>)>
     }
     let known = libc::ioctl as *const () as usize;
     let scans = Slots::redirect(c"ioctl", known, calls.ioctl)?;
-    let lists = || {
+    let opens = || {
         let known = libc::openat64 as *const () as usize;
         Slots::redirect(c"openat64", known, calls.openat)
     };
-    Ok((scans, are_kept.then(lists).transpose()?))
+    let opened = match are_kept {
+        true => Some(opens()?),
+        // Without the slots, CRIU reads the flags itself.
+        false => are_known.then(opens).and_then(Result::ok),
+    };
+    Ok((scans, opened))
 }
 
 /// Tells whether the process that a journal names as its owner is the one that has written it.

@@ -32,22 +32,23 @@ impl Watch {
     pub(crate) fn holder(&mut self, journal: &Journal<'_>, fd: i32) -> Option<&mut Holder> {
         let seen = Seen { fd, file: file::identity(fd).ok()? };
         if self.seen != Some(seen) {
-            self.holder = task_of(seen).and_then(|task| Holder::of(journal, task).ok());
+            self.holder = task_of(fd, "pagemap").and_then(|task| Holder::of(journal, task).ok());
             self.seen = Some(seen);
         }
         self.holder.as_mut()
     }
 }
 
-/// Tells whose pagemap a descriptor is: the path says it, and that path leads to the same file.
-fn task_of(seen: Seen) -> Option<i32> {
+/// Tells which task an open file of `/proc/PID` is about: the path says it, and that path leads to
+/// the same file.
+pub(crate) fn task_of(fd: i32, name: &str) -> Option<i32> {
     let mut buffer = [0; 64];
-    let path = file::path_of(seen.fd, &mut buffer).ok()?;
-    let rest = path.strip_suffix(b"/pagemap")?;
+    let path = file::path_of(fd, &mut buffer).ok()?;
+    let rest = path.strip_suffix(name.as_bytes())?.strip_suffix(b"/")?;
     let pid = decimal(rest.rsplit(|byte| *byte == b'/').next()?)?;
     let pid = i32::try_from(pid).ok()?;
-    let own = Fd::open(pid, "pagemap", Access::Read).ok()?;
-    let is_it = file::identity(own.as_raw_fd()).ok()? == seen.file;
+    let own = Fd::open(pid, name, Access::Read).ok()?;
+    let is_it = file::identity(own.as_raw_fd()).ok()? == file::identity(fd).ok()?;
     is_it.then_some(pid)
 }
 

@@ -65,6 +65,7 @@ const WORDS: &[Word] = &[
             ("--apparmor", "only with AppArmor, and where changed memory is tracked"),
             ("--selinux", "only with SELinux"),
             ("--old", "only with CRIU 3.17, on a kernel of its time"),
+            ("--scarce", "with cgroups of version 2 and swap: instant dumps near their limits"),
             ("--libselinux", "only with SELinux and a CRIU built for it, at target/criu/selinux"),
         ],
         run: |flags| vm::run(|guest| flags.has(&format!("--{guest}"))),

@@ -66,10 +66,12 @@ enum Kind {
     Plain,
     Capture,
     Floor,
+    /// An instant capture that reads the flags of mappings in the freeze.
+    Late,
     Instant,
 }
 
-const KINDS: [Kind; 4] = [Kind::Plain, Kind::Capture, Kind::Floor, Kind::Instant];
+const KINDS: [Kind; 5] = [Kind::Plain, Kind::Capture, Kind::Floor, Kind::Late, Kind::Instant];
 
 /// The measurements of a process.
 struct Row {
@@ -81,8 +83,8 @@ struct Row {
     directory: PathBuf,
     /// Empty where the memory of the machine has no room for it.
     pool: Option<Pool>,
-    frozen: [Vec<Duration>; 4],
-    gaps: [Vec<Duration>; 4],
+    frozen: [Vec<Duration>; 5],
+    gaps: [Vec<Duration>; 5],
     costs: Vec<Costs>,
 }
 
@@ -145,6 +147,13 @@ impl Row {
                 captured.dumped
             }
             Kind::Floor => discarded(dump, &self.criu)?,
+            Kind::Late => {
+                let options = InstantOptions::new().early_flags(false);
+                let capture = dump.instant(&self.criu, &options, &mut ())?;
+                let gap = self.watch.gap();
+                capture.reading.wait()?;
+                return Ok(Some((capture.dumped.stats?.frozen, gap, None)));
+            }
             Kind::Instant => {
                 let meter = costs::Meter::start(&self.watch)?;
                 let options = InstantOptions::new();
@@ -197,17 +206,17 @@ fn start(shape: &Shape, directory: &Path) -> (Target<Pid>, Watch) {
 fn tell(rows: &[Row]) {
     println!("Frozen time by CRIU's statistics, ms, median (least..most):\n");
     println!(
-        "| CRIU | process | plain dump | capture | CRIU's floor | instant | instant / plain |"
+        "| CRIU | process | plain dump | capture | CRIU's floor | instant, late flags | instant | instant / plain |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     rows.iter().for_each(|row| println!("{}", row.frozen()));
     println!(
         "\nLongest time between two heartbeats, ms, and the most it differs from the above:\n"
     );
     println!(
-        "| CRIU | process | plain dump | capture | CRIU's floor | instant | differs at most |"
+        "| CRIU | process | plain dump | capture | CRIU's floor | instant, late flags | instant | differs at most |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for row in rows {
         let mut line = format!("| {} |", row.name);
         for times in &row.gaps {

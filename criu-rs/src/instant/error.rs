@@ -40,6 +40,9 @@ pub enum InstantError {
     /// The pages cannot be read or written. No checkpoint is left; the tasks run on.
     #[error("{0}")]
     Pages(#[from] PagesError),
+    /// The function that takes the images has failed. The tasks run on.
+    #[error("{0}")]
+    Taker(Box<dyn std::error::Error + Send + Sync>),
     /// CRIU succeeded, but the images that it wrote cannot be read. No checkpoint is left; the
     /// tasks run on.
     #[error("cannot read what criu wrote: {0}")]
@@ -51,6 +54,16 @@ pub enum InstantError {
     /// run on.
     #[error("memory of process {0} was hidden from criu, and the process has no holder")]
     Hidden(u64),
+    /// The flags of a mapping are not those that CRIU has saved, and no image can be corrected.
+    /// No checkpoint is left; the tasks run on. Another capture may succeed. One with
+    /// [`early_flags(false)`](super::InstantOptions::early_flags) has no such error.
+    #[error("the flags of the mappings of process {task} changed before the freeze: {why}")]
+    Flags {
+        /// The task.
+        task: Pid,
+        /// The difference.
+        why: String,
+    },
     /// The capture was cancelled while the memory was read. No checkpoint is left; the tasks run
     /// on.
     #[error("the capture was cancelled while the memory was read")]
@@ -63,6 +76,14 @@ pub enum InstantError {
     /// was touched. The next round is a full one.
     #[error("the series has ended: {0}")]
     SeriesEnded(SeriesEnd),
+    /// A series cannot go on from the round of another process. Nothing was touched.
+    #[error("cannot build on {}: {why}", directory.display())]
+    Base {
+        /// The images directory of that round.
+        directory: PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// The thread that reads the memory has panicked. No checkpoint is left; the tasks run on.
     #[error("the thread that reads the memory has panicked")]
     Panicked,

@@ -144,7 +144,7 @@ impl Held {
     }
 
     /// Counts the pages.
-    fn count(&mut self, set: &ImageSet) -> Result<(), InstantError> {
+    pub(super) fn count(&mut self, set: &ImageSet) -> Result<(), InstantError> {
         let (task, holder) = (self.pid, self.holder.pid());
         let lost = |why: String| InstantError::Lost { task, holder, why };
         let Some(saved) = set.checkpoint()?.task(self.inner) else {

@@ -45,15 +45,26 @@ impl Holder {
                 "task {task} has a holder without a number"
             )));
         };
-        Self::of(task, pid, record.get(Field::HolderStart)).map_err(|why| InstantError::Lost {
-            task,
-            holder: pid,
-            why: why.to_string(),
-        })
+        let own = Owner::this().ok_or_else(|| io::Error::other("there is no /proc/self/stat"));
+        let found = own.and_then(|own| Self::of(task, pid, record.get(Field::HolderStart), own));
+        found.map_err(|why| lost(task, pid, &why))
+    }
+
+    /// Opens a holder of another process, by its number and the time of its start.
+    ///
+    /// # Errors
+    /// [`InstantError::Lost`] if the holder has ended, or is not one of that process.
+    pub(super) fn of_other(
+        task: Pid,
+        pid: Pid,
+        start: u64,
+        owner: Owner,
+    ) -> Result<Self, InstantError> {
+        Self::of(task, pid, start, owner).map_err(|why| lost(task, pid, &why))
     }
 
     /// Opens a holder by its number and the time of its start, in the kernel's ticks.
-    fn of(task: Pid, pid: Pid, start: u64) -> io::Result<Self> {
+    fn of(task: Pid, pid: Pid, start: u64, own: Owner) -> io::Result<Self> {
         let bond = Bond::open(task.as_raw(), pid.as_raw())?;
         let memory = File::open(format!("/proc/{pid}/mem"))?;
         let pagemap = Pagemap::open(pid.nix())?;
@@ -63,7 +74,6 @@ impl Holder {
             let started = format!("has started at tick {}, the holder at {start}", found.start);
             return other(&started);
         }
-        let Some(own) = Owner::this() else { return other("has an owner without /proc") };
         match Look::settled(pid.as_raw()) {
             Some(Look::Parked(owner)) if owner == own => {}
             Some(Look::Parked(owner)) => {
@@ -180,6 +190,10 @@ fn of_holder(error: io::Error) -> io::Error {
     if error.raw_os_error() == Some(Errno::ESRCH as i32) { gone() } else { error }
 }
 
+fn lost(task: Pid, holder: Pid, why: &io::Error) -> InstantError {
+    InstantError::Lost { task, holder, why: why.to_string() }
+}
+
 fn gone() -> io::Error {
     let why = "it has ended; the kernel ends holders first where memory runs out";
     io::Error::new(io::ErrorKind::UnexpectedEof, why)
@@ -227,7 +241,7 @@ mod tests {
             let range = page..page + PAGE as u64;
             let mut regions = [Region::default()];
             assert!(criu_lab::soon(|| map.scan(range.clone(), &mut regions).unwrap().count == 1));
-            let holder = Pid::new(hold(task, Owner::this().unwrap())).unwrap();
+            let holder = Pid::new(hold(task, own())).unwrap();
             Self { task: Pid::new(task).unwrap(), holder, memory }
         }
 
@@ -250,10 +264,14 @@ mod tests {
         }
     }
 
+    fn own() -> Owner {
+        Owner::this().unwrap()
+    }
+
     #[test]
     fn a_holder_keeps_the_memory_while_its_task_writes() {
         let pair = Pair::start();
-        let mut holder = Holder::of(pair.task, pair.holder, pair.start_time()).unwrap();
+        let mut holder = Holder::of(pair.task, pair.holder, pair.start_time(), own()).unwrap();
         assert_eq!((holder.pid(), holder.start()), (pair.holder, pair.start_time()));
         let mut runs = Vec::new();
         let mut next = pair.range().start;
@@ -287,9 +305,17 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_of_another_process_is_refused() {
+        let pair = Pair::start();
+        let other = Owner { pid: 1, start: 7 };
+        let refused = Holder::of_other(pair.task, pair.holder, pair.start_time(), other);
+        assert!(refused.unwrap_err().to_string().contains("is a holder of process"));
+    }
+
+    #[test]
     fn a_holder_that_has_ended_is_an_error() {
         let pair = Pair::start();
-        let holder = Holder::of(pair.task, pair.holder, pair.start_time()).unwrap();
+        let holder = Holder::of(pair.task, pair.holder, pair.start_time(), own()).unwrap();
         let bond = Bond::open(pair.task.as_raw(), pair.holder.as_raw()).unwrap();
         bond.kill();
         assert!(criu_lab::soon(|| criu_lab::process::has_ended(pair.holder)));
@@ -299,7 +325,7 @@ mod tests {
         };
         ended(holder.read_at(pair.range().start, &mut [0; 8]).unwrap_err());
         ended(holder.scan(pair.range(), &mut Vec::new()).unwrap_err());
-        let opened = Holder::of(pair.task, pair.holder, holder.start());
+        let opened = Holder::of(pair.task, pair.holder, holder.start(), own());
         assert!(opened.is_err(), "the remains");
         bond.reap(Instant::now() + Duration::from_secs(20)).unwrap();
         ended(holder.read_at(pair.range().start, &mut [0; 8]).unwrap_err());

@@ -26,7 +26,7 @@ use crate::value::Pid;
 ///
 /// # Errors
 /// [`InstantError::NoPlugin`] with the paths that were looked at. [`InstantError::Plugin`] if the
-/// file is not a shared library, or can be written by others than root and the user of this
+/// file is not a plugin for criu, or can be written by others than root and the user of this
 /// process.
 pub fn find_plugin(named: Option<&Path>) -> Result<PathBuf, InstantError> {
     let looked = match named {
@@ -65,9 +65,14 @@ fn open(path: &Path) -> Result<File, InstantError> {
     if mode & 0o022 != 0 {
         return Err(refused(format!("others can write it: its mode is {mode:04o} (chmod go-w)")));
     }
-    let mut magic = [0; ELF.len()];
-    if file.read_exact(&mut magic).is_err() || magic != *ELF {
+    let mut bytes = Vec::new();
+    let read = (&mut file).take(LARGEST).read_to_end(&mut bytes);
+    read.map_err(|error| refused(error.to_string()))?;
+    if !bytes.starts_with(ELF) {
         return Err(refused("it is not a shared library".to_owned()));
+    }
+    if !bytes.split(|byte| *byte == 0).any(|text| text.ends_with(DESCRIPTOR)) {
+        return Err(refused("it is not a plugin for criu".to_owned()));
     }
     Ok(file)
 }
@@ -220,9 +225,12 @@ const DIRECTORY: &str = "CRIU_LIBS_DIR";
 const INSTALLED: &[&str] = &["/usr/lib/criu-rs", "/usr/local/lib/criu-rs"];
 
 /// The first bytes of a shared library.
-const ELF: &[u8; 4] = b"\x7fELF";
+const ELF: &[u8] = b"\x7fELF";
 
-/// Bytes of a criu program that are read. Debian's has 3 MiB.
+/// The symbol that criu looks for in a plugin.
+const DESCRIPTOR: &[u8] = b"CR_PLUGIN_DESC";
+
+/// Bytes of a criu program or a plugin that are read. Debian's criu has 3 MiB.
 const LARGEST: u64 = 64 << 20;
 
 /// The longest path of a directory in a criu program, in bytes.
@@ -245,7 +253,9 @@ mod tests {
         assert!(refusal(&path).starts_with("no plugin at /"), "{}", refusal(&path));
         fs::write(&path, "#!/bin/sh\n").unwrap();
         assert!(refusal(&path).ends_with("it is not a shared library"), "{}", refusal(&path));
-        fs::write(&path, "\x7fELF\x02").unwrap();
+        fs::write(&path, "\x7fELF\x02\0malloc\0").unwrap();
+        assert!(refusal(&path).ends_with("it is not a plugin for criu"), "{}", refusal(&path));
+        fs::write(&path, "\x7fELF\x02\0CR_PLUGIN_DESC\0").unwrap();
         assert_eq!(find_plugin(Some(&path)).unwrap(), path);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
         assert!(refusal(&path).contains("its mode is 0664"), "{}", refusal(&path));
@@ -263,7 +273,7 @@ mod tests {
     fn plugins_of_the_usual_directory_are_linked_beside() {
         let folder = Scratch::below(&std::env::temp_dir(), "criu-rs-test-").unwrap();
         let plugin = folder.path().join(NAME);
-        fs::write(&plugin, "\x7fELF\x02").unwrap();
+        fs::write(&plugin, "\x7fELF\0CR_PLUGIN_DESC\0").unwrap();
         let others = folder.path().join("others");
         fs::create_dir(&others).unwrap();
         fs::write(others.join("gpu_plugin.so"), "gpu").unwrap();
@@ -279,7 +289,7 @@ mod tests {
         // Another file at the path is not what criu loads.
         fs::remove_file(&plugin).unwrap();
         fs::write(&plugin, "another").unwrap();
-        assert_eq!(fs::read(at.join(LINK)).unwrap(), b"\x7fELF\x02");
+        assert_eq!(fs::read(at.join(LINK)).unwrap(), b"\x7fELF\0CR_PLUGIN_DESC\0");
         assert_eq!(fs::read(at.join("gpu_plugin.so")).unwrap(), b"gpu");
         drop(library);
         assert!(!at.exists());

@@ -11,7 +11,8 @@
 //!   plan: which tasks get a holder ────▶ plugin: forks the task ────▶ holder
 //!   tape  ◀─── the pages that CRIU sees ─┘                              │
 //!     └──▶ merge ◀────────── the other pages, while the task runs ──────┘
-//!            └──▶ images directory, or a page server
+//!            └──▶ images directory, a page server, or a function, such as one that
+//!                 writes an archive
 //! ```
 //!
 //! The images are ordinary: each CRIU restores them, and everything in this crate reads them.
@@ -46,15 +47,19 @@
 //! [`TaskCapture`] says which way was taken, and why. A dump that ends its tasks
 //! ([`AfterDump::Kill`](crate::AfterDump::Kill)) is such a capture, too.
 
+mod base;
 mod budget;
 mod delta;
 mod error;
+mod flags;
 mod frames;
 mod guard;
 mod headroom;
 mod held;
 mod holder;
+mod images;
 mod library;
+mod memory;
 mod options;
 mod orphans;
 mod outcome;
@@ -66,6 +71,7 @@ mod series;
 mod shared;
 mod teardown;
 
+pub use base::SeriesBase;
 pub use budget::{Budget, SeriesEnd};
 pub use error::InstantError;
 #[cfg(feature = "pod")]

@@ -70,6 +70,9 @@ pub enum WhyNot {
         /// The number of mappings.
         mappings: u64,
     },
+    /// The task has a context of `io_setup(2)`. The kernel may write into the task's memory after
+    /// a fork, and CRIU saves later which requests are done.
+    Aio,
     /// The memory may run out if the tasks write all of it.
     Memory {
         /// The bytes that the tasks may need once more.
@@ -135,6 +138,11 @@ pub struct ReadOut {
     pub captured: u64,
     /// Pages that are left to the images of an earlier round of a series.
     pub inherited: u64,
+    /// Tasks whose flags of mappings were read before the freeze: see
+    /// [`InstantOptions::early_flags`](super::InstantOptions::early_flags).
+    pub early_flags: u64,
+    /// Mappings of these tasks whose flags had changed by then, and were corrected in the images.
+    pub corrected: u64,
     /// Pages that were compared with their sources once more.
     pub verified: Option<u64>,
     /// The time from the end of the dump until the images were complete.
@@ -266,6 +274,7 @@ impl fmt::Display for WhyNot {
             Self::Scattered { bytes, mappings } => {
                 write!(f, "its {} KiB of memory are spread over {mappings} mappings", bytes >> 10)
             }
+            Self::Aio => f.write_str("the kernel may still write what it has asked for (io_setup)"),
             Self::Memory { needed, free, cgroup } => {
                 let (needed, free) = (needed >> 20, free >> 20);
                 write!(f, "the tasks may need {needed} MiB once more, and {free} MiB are free")?;
@@ -277,6 +286,15 @@ impl fmt::Display for WhyNot {
             Self::Processes => f.write_str("its user or cgroup may have no further process"),
             Self::Compat => f.write_str("it runs in 32-bit mode"),
             Self::Absent => f.write_str("criu has not loaded the plugin"),
+            Self::Refused(Some(Errno::EOPNOTSUPP)) => {
+                f.write_str("the plugin needs an x86-64 machine")
+            }
+            Self::Refused(Some(Errno::ENOTTY)) => {
+                f.write_str("the plugin needs the call PAGEMAP_SCAN of Linux 6.7")
+            }
+            Self::Refused(Some(Errno::ENOEXEC)) => {
+                f.write_str("the plugin does not find the calls of this criu that it has to answer")
+            }
             Self::Refused(errno) => {
                 f.write_str("the plugin does not work with this criu or machine")?;
                 errno.map_or(Ok(()), |errno| write!(f, ": {}", errno.desc()))

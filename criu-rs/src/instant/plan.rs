@@ -1,5 +1,6 @@
 //! The plan of an instant capture: which tasks get a holder.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use procfs::process::Process;
@@ -79,7 +80,7 @@ impl Planned {
         let kib = |number: Option<u64>| number.unwrap_or(0);
         let bytes = kib(status.rssanon).saturating_add(kib(status.vmswap)).saturating_mul(1024);
         let shared = kib(status.rssshmem).saturating_mul(1024);
-        let verdict = verdict(bytes, || mappings(pid), options);
+        let verdict = verdict(bytes, || Mappings::of(pid), options);
         Some(Self { pid, start, inner, bytes, shared, verdict })
     }
 
@@ -92,31 +93,51 @@ impl Planned {
     }
 }
 
-fn verdict(bytes: u64, mappings: impl FnOnce() -> u64, options: &InstantOptions) -> Verdict {
+fn verdict(bytes: u64, mappings: impl FnOnce() -> Mappings, options: &InstantOptions) -> Verdict {
     if bytes < options.least {
         return Verdict::Capture(WhyNot::Small { bytes });
     }
-    let mappings = mappings();
+    let Mappings { count: mappings, has_aio } = mappings();
     if bytes / mappings.max(1) < options.least_per_mapping {
         return Verdict::Capture(WhyNot::Scattered { bytes, mappings });
+    }
+    if has_aio {
+        return Verdict::Capture(WhyNot::Aio);
     }
     Verdict::Hold
 }
 
-/// The number of mappings of a task; 0 if they cannot be read.
-fn mappings(pid: Pid) -> u64 {
-    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/maps")) else { return 0 };
-    let (mut reader, mut count) = (BufReader::with_capacity(1 << 16, file), 0u64);
-    while let Ok(bytes) = reader.fill_buf() {
-        if bytes.is_empty() {
-            break;
-        }
-        let length = bytes.len();
-        count += bytes.iter().fold(0, |sum, byte| sum + u64::from(*byte == b'\n'));
-        reader.consume(length);
-    }
-    count
+/// The mappings of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mappings {
+    count: u64,
+    /// A context of `io_setup(2)` is among them.
+    has_aio: bool,
 }
+
+impl Mappings {
+    /// Reads them. There are none if they cannot be read.
+    fn of(pid: Pid) -> Self {
+        let file = File::open(format!("/proc/{pid}/maps"));
+        file.map_or(Self::default(), |file| Self::read(BufReader::with_capacity(1 << 16, file)))
+    }
+
+    fn read(mut reader: impl BufRead) -> Self {
+        let (mut found, mut line) = (Self::default(), Vec::new());
+        while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            found.count += 1;
+            // Only shared mappings can be contexts, and most mappings are private.
+            let is_shared =
+                line.split(|byte| *byte == b' ').nth(1).is_some_and(|mode| mode.ends_with(b"s"));
+            found.has_aio |= is_shared && line.windows(AIO.len()).any(|part| part == AIO);
+            line.clear();
+        }
+        found
+    }
+}
+
+/// The start of the name of a context in `/proc/PID/maps`.
+const AIO: &[u8] = b" /[aio]";
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +146,7 @@ mod tests {
     #[test]
     fn small_and_scattered_tasks_get_no_holder() {
         let options = InstantOptions::new().least(1 << 20).least_per_mapping(1 << 16);
-        let with = |bytes, mappings| verdict(bytes, || mappings, &options);
+        let with = |bytes, count| verdict(bytes, || Mappings { count, has_aio: false }, &options);
         assert!(matches!(with(1 << 20, 16), Verdict::Hold));
         assert!(matches!(with(1 << 20, 0), Verdict::Hold));
         let small = with((1 << 20) - 1, 1);
@@ -138,11 +159,24 @@ mod tests {
     }
 
     #[test]
+    fn tasks_with_asynchronous_io_get_no_holder() {
+        let private = "7f6ae8a00000-7f6ae8a21000 rw-p 00000000 00:10 1057 /[aio] of a name\n";
+        let context = "7f6ae8b00000-7f6ae8b21000 rw-s 00000000 00:10 1058 /[aio] (deleted)\n";
+        let shared = "7f6ae8c00000-7f6ae8c21000 rw-s 00000000 00:01 1059 /dev/zero (deleted)\n";
+        let look = |lines: &[&str]| Mappings::read(lines.concat().as_bytes());
+        assert_eq!(look(&[private, shared]), Mappings { count: 2, has_aio: false });
+        let found = look(&[private, context, shared]);
+        assert_eq!(found, Mappings { count: 3, has_aio: true });
+        let verdict = verdict(64 << 20, || found, &InstantOptions::new());
+        assert!(matches!(verdict, Verdict::Capture(WhyNot::Aio)), "{verdict:?}");
+    }
+
+    #[test]
     fn this_process_is_looked_at() {
         let own = Planned::of(Pid::this(), &InstantOptions::new().least(1)).unwrap();
         assert_eq!(Some(own.start), tree::started_at(Pid::this()));
         assert!(own.bytes > 0 && own.inner > 0, "{own:?}");
         let lines = std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
-        assert!(mappings(Pid::this()).abs_diff(lines as u64) < 20);
+        assert!(Mappings::of(Pid::this()).count.abs_diff(lines as u64) < 20);
     }
 }

@@ -14,24 +14,28 @@ use nix::unistd::symlinkat;
 
 use super::delta::{Delta, Unchanged};
 use super::error::InstantError;
-use super::held::Holders;
+use super::flags::Flags;
+use super::images::Taker;
+use super::memory::Memory;
 use super::outcome::{ReadOut, Reading};
 use crate::error::{Error, Result};
 use crate::pages::compare::compare;
 use crate::pages::held::{HeldPages, HeldTask, Mapping};
 use crate::pages::merge::{Course, Merged, merge};
-use crate::pages::recording::Recording;
 use crate::pages::sink::PageSink;
 use crate::pages::{Client, Store, page_size};
 use crate::sys::proc_link;
 use crate::undo::{ImagesDir, PARENT};
 use crate::value::Cancel;
 
-/// The memory of a dump, and where it goes.
+/// The memory of a dump, and where it goes. Dropped, the holders end.
 pub(super) struct Job {
-    pub(super) holders: Holders,
-    pub(super) recording: Recording,
+    pub(super) memory: Arc<Memory>,
+    /// Flags of mappings that CRIU has saved as they were before the freeze.
+    pub(super) flags: Flags,
     pub(super) sink: Sink,
+    /// The images directory.
+    pub(super) directory: Arc<OwnedFd>,
     /// The guard of the images, which are not complete yet.
     pub(super) images: Option<ImagesDir>,
     pub(super) cancel: Option<Cancel>,
@@ -46,10 +50,18 @@ pub(crate) type Agreed = Box<dyn FnOnce(bool) -> bool + Send>;
 /// The place for the pages.
 #[derive(Debug)]
 pub(super) enum Sink {
-    /// A directory that is open already.
-    Directory { directory: Arc<OwnedFd>, others_read: bool },
+    /// The images directory.
+    Directory { others_read: bool },
     /// A page server.
     Server(Client),
+    /// A function, which gets the other images from the images directory.
+    Taker(Option<Taker>),
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        drop(self.memory.take());
+    }
 }
 
 impl Job {
@@ -65,7 +77,7 @@ impl Job {
         Ok(Reading::new(course, thread))
     }
 
-    fn run(mut self, course: &Course) -> Result<ReadOut, InstantError> {
+    fn run(mut self, course: &Arc<Course>) -> Result<ReadOut, InstantError> {
         let begun = Instant::now();
         let cancel = self.cancel.take();
         let read = while_not(cancel.as_ref(), course, || self.read(course));
@@ -79,52 +91,69 @@ impl Job {
         if !is_agreed {
             return Err(InstantError::Others);
         }
-        if let Some(images) = self.images.take() {
-            images.keep();
+        match self.images.take() {
+            // A function has them: those of criu are of no use without the pages.
+            Some(images) if matches!(self.sink, Sink::Taker(_)) => drop(images),
+            Some(images) => images.keep(),
+            None => {}
         }
         read.time = begun.elapsed();
         let complete = Instant::now();
-        match self.delta.take() {
-            Some(mut delta) => {
-                self.holders.settle();
-                delta.complete(self.holders);
+        match (self.delta.take(), self.memory.take()) {
+            (Some(mut delta), Some(mut holders)) => {
+                holders.settle();
+                delta.complete(holders);
             }
-            None => read.unreaped = self.holders.end().iter().map(ToString::to_string).collect(),
+            (None, Some(holders)) => {
+                read.unreaped = holders.end().iter().map(ToString::to_string).collect();
+            }
+            (_, None) => {}
         }
         read.teardown = complete.elapsed();
         Ok(read)
     }
 
     /// Makes the images complete.
-    fn read(&mut self, course: &Course) -> Result<ReadOut, InstantError> {
+    fn read(&mut self, course: &Arc<Course>) -> Result<ReadOut, InstantError> {
+        let mut read = ReadOut::default();
+        let flags = std::mem::take(&mut self.flags);
+        (read.early_flags, read.corrected) =
+            flags.correct(self.memory.holders().tasks(), self.directory.as_fd())?;
+        if let Sink::Taker(taker) = &mut self.sink {
+            if let Some(taker) = taker.take() {
+                let Merged { sent, held, .. } =
+                    taker.call(&self.directory, &self.memory, course)?;
+                (read.captured, read.held) = (sent, held);
+            }
+            return Ok(read);
+        }
         let unchanged = self.unchanged()?;
-        let held: Vec<HeldTask<'_>> = (self.holders.tasks().iter().zip(&unchanged))
+        let memory = Arc::clone(&self.memory);
+        let (recording, holders) = (&memory.recording, memory.holders());
+        let held: Vec<HeldTask<'_>> = (holders.tasks().iter().zip(&unchanged))
             .map(|(task, unchanged)| HeldTask {
-                pid: task.inner,
-                mappings: &task.mappings,
-                pages: &task.holder,
                 in_parent: unchanged.as_ref().map(|unchanged| unchanged as _),
+                ..task.pages()
             })
             .collect();
-        let mut read = ReadOut::default();
         let mut hand_over = |sink: &mut dyn PageSink| -> Result<(), InstantError> {
-            let Merged { sent, held, in_parent, .. } =
-                merge(&self.recording, &held, &mut *sink, course)?;
+            let Merged { sent, held, in_parent, .. } = merge(recording, &held, &mut *sink, course)?;
             (read.captured, read.held, read.inherited) = (sent, held, in_parent);
             Ok(sink.finish()?)
         };
         match &mut self.sink {
+            Sink::Taker(_) => {}
             Sink::Server(server) => hand_over(server)?,
-            Sink::Directory { directory, others_read } => {
+            Sink::Directory { others_read } => {
                 if let Some(parent) = self.delta.as_ref().and_then(|delta| delta.parent()) {
-                    link_parent(directory, &parent)?;
+                    link_parent(&self.directory, &parent)?;
                 }
-                let path = proc_link(directory.as_fd());
+                let path = proc_link(self.directory.as_fd());
                 let store = Store::open(&path)?.durable(true);
                 hand_over(&mut store.others_read(*others_read))?;
                 if self.verify {
                     let set = PageSet::open(&path, page_size())?;
-                    read.verified = Some(compare(&set, &self.recording, &held, course)?);
+                    read.verified = Some(compare(&set, recording, &held, course)?);
                 }
             }
         }
@@ -133,7 +162,8 @@ impl Job {
 
     /// Returns the pages of each task that are left to the images of an earlier round.
     fn unchanged(&mut self) -> Result<Vec<Option<Unchanged>>, InstantError> {
-        let tasks = self.holders.tasks();
+        let holders = self.memory.holders();
+        let tasks = holders.tasks();
         let Some(delta) = &mut self.delta else { return Ok(tasks.iter().map(|_| None).collect()) };
         let mut all = Vec::new();
         for task in tasks {

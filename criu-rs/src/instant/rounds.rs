@@ -11,12 +11,13 @@ use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::base::{Kept, SeriesBase, Stamp};
 use super::budget::{Budget, SeriesEnd};
 use super::delta::Delta;
 use super::error::InstantError;
 use super::frames::Frames;
 use super::headroom::Free;
-use super::held::Holders;
+use super::held::{Held, Holders};
 use super::holder::Holder;
 use super::read::held_runs;
 use super::series::Place;
@@ -56,12 +57,22 @@ pub(super) struct State {
 /// A round that is complete: what the next one builds on.
 #[derive(Debug)]
 pub(super) struct Base {
-    holders: Holders,
+    holders: Kept,
     pub(super) path: std::path::PathBuf,
     place: Place,
     /// Directories that the images need, this one included.
     chain: Vec<(u64, u64)>,
     number: u64,
+}
+
+impl Base {
+    /// Describes the base to another process. `None` if the holders are not those of this one.
+    pub(super) fn described(&self, root: Pid) -> Option<SeriesBase> {
+        let Kept::Own(holders) = &self.holders else { return None };
+        let (place, tasks) = (self.place.identity, holders.tasks());
+        let inventory = Stamp::of(&self.place.directory)?;
+        SeriesBase::of(root, place, inventory, &self.chain, tasks)
+    }
 }
 
 impl Rounds {
@@ -83,6 +94,17 @@ impl Rounds {
     pub(super) fn settled(&self) -> MutexGuard<'_, State> {
         let state = self.0.lock();
         self.0.wait_while(state, |state| state.is_busy || state.is_ending)
+    }
+
+    /// Takes the last round of another process as the base.
+    pub(super) fn adopt(&self, place: Place, tasks: Vec<Held>, chain: Vec<(u64, u64)>) {
+        let mut state = self.settled();
+        state.count += 1;
+        let (path, number) = (place.path.clone(), state.count);
+        let base = Base { holders: Kept::Others(tasks), path, place, chain, number };
+        let old = state.base.replace(base);
+        drop(state);
+        drop(old);
     }
 
     /// Begins a round.
@@ -182,7 +204,8 @@ struct Subject {
 
 impl Subject {
     fn of(base: &Base) -> Self {
-        let tasks = base.holders.tasks();
+        // Others watch the holders that are theirs.
+        let tasks = base.holders.own();
         let pages: u64 = tasks.iter().map(|task| task.pages).sum();
         Self {
             number: base.number,
@@ -282,6 +305,7 @@ impl Delta for Round {
         let mut chain = if self.inherits { std::mem::take(&mut self.chain) } else { Vec::new() };
         chain.push(self.place.identity);
         let (path, place, number) = (self.place.path.clone(), self.place.clone(), state.count);
+        let holders = Kept::Own(holders);
         let base = Base { holders, path, place, chain, number };
         let is_kept = self.keeps && !state.is_over;
         let (old, ended) = match is_kept {

@@ -1,19 +1,24 @@
 //! Running an instant capture.
 
+use std::error::Error as StdError;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 
 use criu_images::ImageSet;
+use criu_images::source::Source;
 use criu_plugin::journal::{Field, State};
 
 use super::delta::Delta;
 use super::error::InstantError;
+use super::flags::Flags;
 use super::guard::Guard;
 #[cfg(feature = "pod")]
 use super::held::Late;
 use super::held::{Held, Holders};
+use super::images::Taker;
 use super::library::Library;
+use super::memory::Memory;
 use super::options::InstantOptions;
 use super::orphans;
 #[cfg(feature = "pod")]
@@ -69,6 +74,65 @@ impl Dump<'_> {
     ) -> Result<InstantCapture> {
         round(self, criu, options, To::Server(server), hooks, None)
     }
+
+    /// Runs the dump as [`instant`](Self::instant) does, and gives all images to a function, which
+    /// writes them wherever they are to be. No page is written to the images directory.
+    ///
+    /// The function is called in the background, once, when the tasks run on. The source has what
+    /// the directory would have: CRIU's images, log and statistics, and the pages, which are read
+    /// from the holders. A reader that has read a pages file to its end, in order, has the pages as
+    /// they were at the dump: if a holder is lost, a read fails. The pages can be read until the
+    /// function returns. Then CRIU's images are removed from the images directory.
+    ///
+    /// ```no_run
+    /// use criu_archive::UNWATCHED;
+    /// use criu_archive::convert::Parts;
+    /// use criu_archive::metadata::Engine;
+    /// use criu_archive::write::Options;
+    /// use criu_rs::instant::InstantOptions;
+    /// use criu_rs::{AfterDump, Criu, Dump, Pid};
+    ///
+    /// let pid: Pid = "4711".parse()?;
+    /// let dump = Dump::new(pid, "/var/tmp/empty").after_dump(AfterDump::LeaveRunning);
+    /// let capture = dump.instant_into(
+    ///     &Criu::new(),
+    ///     &InstantOptions::new(),
+    ///     |images| {
+    ///         let archive = Parts::new("images", images).conversion(Engine::Unknown)?;
+    ///         archive.draft().save("/ckpt/web.tar", &Options::default(), UNWATCHED)?;
+    ///         Ok(())
+    ///     },
+    ///     &mut (),
+    /// )?;
+    /// capture.reading.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`instant`](Self::instant). [`Error::InvalidValue`](crate::Error::InvalidValue) for a
+    /// dump that ends its tasks or has a parent set, and with
+    /// [`verify`](InstantOptions::verify). [`Reading::wait`] returns
+    /// [`InstantError::Taker`] with the function's error.
+    pub fn instant_into<F>(
+        &self,
+        criu: &Criu,
+        options: &InstantOptions,
+        take: F,
+        hooks: &mut dyn Hooks,
+    ) -> Result<InstantCapture>
+    where
+        F: FnOnce(Arc<dyn Source>) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + 'static,
+    {
+        let has_parent = criu.configure(&self.common)?.opts.message().parent_img.is_some();
+        let refused = [
+            (has_parent, "parent_img", "a dump without a parent set"),
+            (options.verify, "verify", "a dump whose pages stay in the images directory"),
+        ];
+        if let Some((_, found, wanted)) = refused.into_iter().find(|(is_so, ..)| *is_so) {
+            return Err(InvalidValue::new(INTO, found, wanted).into());
+        }
+        round(self, criu, options, To::Taker(Taker(Box::new(take))), hooks, None)
+    }
 }
 
 /// The place for the pages.
@@ -77,6 +141,8 @@ pub(super) enum To {
     Directory,
     /// A page server.
     Server(Client),
+    /// A function.
+    Taker(Taker),
 }
 
 /// Runs a dump with holders. A delta leaves pages to the images of an earlier round, and keeps the
@@ -119,6 +185,8 @@ pub(crate) struct Ready<'a> {
     /// those of a tree in a user namespace are.
     others_read: bool,
     verify: bool,
+    /// Flags of mappings that are read before the freeze.
+    flags: Flags,
 }
 
 impl<'a> Ready<'a> {
@@ -173,8 +241,22 @@ impl<'a> Ready<'a> {
         let pool = pool(options.pool.unwrap_or_else(|| plan.pool()))?;
         let tape = Tape::new(pool, Some(&proc_link(held.as_fd()))).map_err(InstantError::from)?;
         let criu = library.applied(criu, &shared);
-        let (others_read, verify) = (in_user_namespace(dump.pid()), options.verify);
-        Ok(Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify })
+        let others_read = in_user_namespace(dump.pid());
+        let is_early = options.early_flags;
+        let flags = if is_early { Flags::read(&plan, &shared) } else { Flags::default() };
+        Ok(Self {
+            dump,
+            criu,
+            plan,
+            library,
+            shared,
+            guard,
+            tape,
+            held,
+            others_read,
+            verify: options.verify,
+            flags,
+        })
     }
 
     /// Runs the dump, and begins to read the memory. The images are kept if `agreed` agrees.
@@ -211,8 +293,8 @@ impl<'a> Ready<'a> {
         delta: Option<Box<dyn Delta>>,
         agreed: Option<Agreed>,
     ) -> Result<InstantCapture, (Error, Option<Box<Holders>>)> {
-        let Self { dump, criu, plan, library, shared, guard, tape, held, others_read, verify } =
-            self;
+        let Self { dump, criu, plan, library, shared, guard, tape, flags, held, .. } = self;
+        let (others_read, verify) = (self.others_read, self.verify);
         // However this function ends, the holders end: also if a hook panics.
         let mut holders = Holders::new(Arc::clone(&shared), guard);
         let (result, images) = save(&dump, &criu, &tape, &holders, hooks);
@@ -229,18 +311,21 @@ impl<'a> Ready<'a> {
             let set = ImageSet::open(proc_link(held.as_fd()))?;
             holders.open(&set)?;
             let tasks = ways(&plan, &shared, holders.tasks(), &set)?;
-            Ok((tasks, tape.finish()?))
+            Ok((tasks, tape.finish()?, flags.told(&shared)?))
         };
-        let (tasks, recording) = match look() {
+        let (tasks, recording, flags) = match look() {
             Ok(found) => found,
             Err(error) => return Err((error.into(), Some(Box::new(holders)))),
         };
         let sink = match to {
-            To::Directory => Sink::Directory { others_read, directory: held },
+            To::Directory => Sink::Directory { others_read },
             To::Server(server) => Sink::Server(server),
+            To::Taker(taker) => Sink::Taker(Some(taker)),
         };
         let cancel = dump.common.limits.cancel.clone();
-        let job = Job { holders, recording, sink, images, cancel, verify, delta, agreed };
+        let memory = Arc::new(Memory::new(recording, holders));
+        let job =
+            Job { memory, flags, sink, directory: held, images, cancel, verify, delta, agreed };
         // Without a thread the holders end at once.
         let reading = job.start().map_err(|error| (error, None))?;
         Ok(InstantCapture { dumped, tasks, reading })
@@ -295,6 +380,10 @@ fn ends(
     let captured = match to {
         To::Directory => dump.capture(criu, pool, hooks),
         To::Server(server) => dump.capture_to(criu, pool, server, hooks),
+        To::Taker(_) => {
+            let wanted = "one that leaves the tasks running or stopped";
+            return Err(InvalidValue::new(INTO, "one that ends the tasks", wanted).into());
+        }
     };
     let Captured { dumped, writing, .. } = captured?;
     Ok(InstantCapture { dumped, tasks, reading: Reading::of_capture(writing) })
@@ -359,3 +448,6 @@ fn ways(
     }
     Ok(tasks)
 }
+
+/// The name of an [`instant_into`](Dump::instant_into) in errors.
+const INTO: &str = "an instant capture into a function";

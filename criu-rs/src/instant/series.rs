@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 
+use super::base::SeriesBase;
 use super::budget::{Budget, SeriesEnd};
 use super::error::InstantError;
 use super::frames;
@@ -161,10 +162,11 @@ impl<'a> Dump<'a> {
 /// | memory between rounds | none | the pages that are written meanwhile, once more |
 /// | ends with | a dump | [`last`](Self::last), which leaves the tasks stopped |
 ///
-/// The base of the next round is in the holders, and these end with the series. Images of a series
-/// are therefore no base for a round of another program or a later run: such a round is a full
-/// one. CRIU refuses to make a dump with `parent_img` on top of a round, because it has not made
-/// these images with `track_mem`.
+/// The base of the next round is in the holders, and these end with the series. So images alone are
+/// no base for a later run: such a round is a full one. A process that keeps a series can
+/// [describe](Self::describe) its last round to another process, which
+/// [goes on](Self::adopt) from there. CRIU refuses to make a dump with `parent_img` on top of a
+/// round, because it has not made these images with `track_mem`.
 ///
 /// # Costs
 ///
@@ -241,6 +243,35 @@ impl<'a> InstantSeries<'a> {
         self.round(dump, directory.into(), To::Directory, false, hooks)
     }
 
+    /// Takes the last round of another process as the base of the next one. `directory` has the
+    /// images of that round. The other process keeps its holders until the next round is complete,
+    /// and ends them then: a series in this process has holders of its own from there on.
+    ///
+    /// Holders that this series has are ended.
+    ///
+    /// # Errors
+    /// [`InstantError::Base`] for a directory with other images, [`InstantError::Lost`] for a
+    /// holder that is gone; [`Error::InvalidValue`](crate::Error::InvalidValue) for another tree.
+    pub fn adopt(&mut self, directory: impl Into<Dir<'a>>, base: &SeriesBase) -> Result<()> {
+        let (found, wanted) = (base.root(), self.dump.pid());
+        if found != wanted {
+            let found = format!("one of process {found}, not of process {wanted}");
+            let what = "the base of a series";
+            return Err(InvalidValue::new(what, found, "one of the same process").into());
+        }
+        let (_, place) = Place::held(&directory.into())?;
+        let tasks = base.open(&place.directory, place.identity, &place.path)?;
+        self.rounds.adopt(place, tasks, base.chain().to_vec());
+        Ok(())
+    }
+
+    /// Describes the last round to another process, which goes on with the series by
+    /// [`adopt`](Self::adopt). `None` if the next round is a full one, or this series itself goes
+    /// on from another process. Waits until the reading of the round before has ended.
+    pub fn describe(&self) -> Option<SeriesBase> {
+        self.rounds.settled().base.as_ref()?.described(self.dump.pid())
+    }
+
     /// Returns the images directory that the next round builds on, or `None` if it is a full one.
     /// Waits until the reading of the round before has ended.
     pub fn base(&self) -> Option<PathBuf> {
@@ -271,11 +302,8 @@ impl<'a> InstantSeries<'a> {
         if let Some(ended) = ended.filter(|_| self.options.when_ended == WhenEnded::Fail) {
             return Err(InstantError::SeriesEnded(ended).into());
         }
-        let Some((directory, held)) = directory.hold()? else {
-            let found = "one that only CRIU sees";
-            return Err(InvalidValue::new("the directory of a round", found, "one by path").into());
-        };
-        let place = Place::of(&held, directory.path())?;
+        let (directory, place) = Place::held(&directory)?;
+        place.refuse_parent()?;
         let round = self.rounds.begin(place, keeps)?;
         dump.common.opts.images = directory;
         round_of(&dump, &self.criu, &self.options.instant, to, hooks, round)
@@ -304,20 +332,30 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Looks at a directory, which may not have a link to a parent: CRIU would build on it.
-    fn of(directory: &Arc<OwnedFd>, path: PathBuf) -> Result<Self> {
+    /// Opens a directory, which stays the same even if its path comes to lead elsewhere.
+    fn held<'a>(directory: &Dir<'a>) -> Result<(Dir<'a>, Self)> {
+        let Some((held, open)) = directory.hold()? else {
+            let found = "one that only CRIU sees";
+            return Err(InvalidValue::new("the directory of a round", found, "one by path").into());
+        };
+        let path = directory.path();
         let failed = |source: Errno| Error::system(format!("look at {}", path.display()), source);
-        match fstatat(directory, PARENT, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => {}
-            Ok(_) => {
-                let doing = format!("make a round in {}, which has a parent", path.display());
-                return Err(Error::system(doing, Errno::EEXIST));
-            }
-            Err(source) => return Err(failed(source)),
-        }
-        let stat = fstat(directory).map_err(failed)?;
+        let stat = fstat(&open).map_err(failed)?;
         let identity = (stat.st_dev, stat.st_ino);
-        Ok(Self { directory: Arc::clone(directory), identity, path })
+        Ok((held, Self { directory: open, identity, path }))
+    }
+
+    /// Refuses a directory with a link to a parent: CRIU would build on it.
+    fn refuse_parent(&self) -> Result<()> {
+        let path = self.path.display();
+        match fstatat(&*self.directory, PARENT, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => Ok(()),
+            Ok(_) => {
+                let doing = format!("make a round in {path}, which has a parent");
+                Err(Error::system(doing, Errno::EEXIST))
+            }
+            Err(source) => Err(Error::system(format!("look at {path}"), source)),
+        }
     }
 
     /// Returns the text of a link from here to another directory. It is relative, so that both can

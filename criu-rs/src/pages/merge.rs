@@ -278,4 +278,4 @@ const BUFFER: usize = 1 << 20;
 const RUNS: usize = 16 << 10;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -36,6 +36,8 @@ mod front;
 mod gate;
 #[cfg(feature = "instant")]
 pub(crate) mod held;
+#[cfg(feature = "instant")]
+pub(crate) mod laid_out;
 mod limits;
 mod listener;
 mod listening;

@@ -110,9 +110,14 @@ impl HeldPages for Fake {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut pages = self.pages.lock().unwrap();
-        for (page, to) in (address..).step_by(4096).zip(buffer.chunks_mut(4096)) {
+        let (mut at, mut rest) = (address, buffer);
+        while !rest.is_empty() {
+            let (page, skipped) = (at - at % PAGE, usize::try_from(at % PAGE).unwrap());
+            let (to, later) = rest.split_at_mut(rest.len().min(4096 - skipped));
             // A page that is not there reads as zeros, as that of a process does.
-            to.copy_from_slice(&pages.get(&page).map_or(vec![0; 4096], |number| bytes(*number)));
+            let from = pages.get(&page).map_or(vec![0; 4096], |number| bytes(*number));
+            to.copy_from_slice(&from[skipped..skipped + to.len()]);
+            (at, rest) = (at + to.len() as u64, later);
         }
         if Self::is_over(self.loses.as_ref(), 1) {
             pages.pop_first();

@@ -81,14 +81,15 @@ impl<'p> Pieces<'p> {
     /// # Errors
     /// [`PagesError::Changed`], and the errors of looking at the pages.
     pub(super) fn check_again(&self) -> Result<(), PagesError> {
-        let Some(HeldRuns { task, counts, .. }) = &self.held else { return Ok(()) };
-        let now = HeldRuns::new(*task).count()?;
-        for ((mapping, &wanted), found) in task.mappings.iter().zip(counts).zip(now) {
-            if found != wanted {
-                return Err(changed(task.pid, *mapping, found, wanted));
-            }
+        match &self.held {
+            Some(held) => check_counts(held.task, &held.counts),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Returns, after the last piece, the number of pages in each mapping of the holder.
+    pub(super) fn into_counts(self) -> Vec<u64> {
+        self.held.map(|held| held.counts).unwrap_or_default()
     }
 
     fn advance(&mut self) -> Result<(), PagesError> {
@@ -232,6 +233,20 @@ impl<'h> HeldRuns<'h> {
         while self.next()?.is_some() {}
         Ok(self.counts)
     }
+}
+
+/// Checks that a holder has so many pages in each mapping.
+///
+/// # Errors
+/// [`PagesError::Changed`], and the errors of looking at the pages.
+pub(super) fn check_counts(task: HeldTask<'_>, counts: &[u64]) -> Result<(), PagesError> {
+    let now = HeldRuns::new(task).count()?;
+    for ((mapping, &wanted), found) in task.mappings.iter().zip(counts).zip(now) {
+        if found != wanted {
+            return Err(changed(task.pid, *mapping, found, wanted));
+        }
+    }
+    Ok(())
 }
 
 fn changed(pid: u32, mapping: Mapping, found: u64, wanted: u64) -> PagesError {

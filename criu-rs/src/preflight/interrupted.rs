@@ -8,6 +8,7 @@
 
 use super::finding::{Finding, Severity};
 use super::live::{Task, Tree};
+#[cfg(target_arch = "x86_64")]
 use super::proc;
 
 /// Looks for the programs by what they hold and wait for.

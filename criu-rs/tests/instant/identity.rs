@@ -45,7 +45,7 @@ fn compare(lab: &Lab, scene: &mut Scene) {
     for pid in &scene.pids {
         criu_lab::process::send(*pid, Signal::SIGSTOP);
     }
-    let is_still = || scene.pids.iter().all(|pid| criu_lab::process::state(*pid) == Some('T'));
+    let is_still = || scene.pids.iter().all(|pid| criu_lab::process::is_stopped(*pid));
     assert!(soon(is_still), "SIGSTOP stops them");
     // The first dump interrupts system calls, which are interrupted then.
     let (first, plain, instant) = (lab.dir("first"), lab.dir("plain"), lab.dir("instant"));

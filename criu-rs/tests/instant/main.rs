@@ -11,7 +11,9 @@
 
 mod control;
 mod faults;
+mod flags;
 mod identity;
+mod into;
 mod kinds;
 mod lab;
 mod series;
@@ -40,7 +42,8 @@ fn main() -> ExitCode {
         "--soak" | "--faults" => return long(&words[1..]),
         "--long" => return long_inside(&words[2..]),
         _ => {
-            let payloads = [kinds::PAYLOADS, criu_lab::generations::PAYLOADS].concat();
+            let own = [kinds::PAYLOADS, criu_lab::advice::PAYLOADS];
+            let payloads = [own.concat(), criu_lab::generations::PAYLOADS.to_vec()].concat();
             let payload = |words: &[String]| criu_lab::payload::run(words, &payloads);
             if !harness::own_word(&all(), payload, Lab::new) {
                 return run_all();
@@ -51,8 +54,17 @@ fn main() -> ExitCode {
 }
 
 fn all() -> Vec<(&'static str, TestFn)> {
-    [control::TESTS, faults::TESTS, identity::TESTS, kinds::TESTS, series::TESTS, soak::TESTS]
-        .concat()
+    [
+        control::TESTS,
+        faults::TESTS,
+        flags::TESTS,
+        identity::TESTS,
+        into::TESTS,
+        kinds::TESTS,
+        series::TESTS,
+        soak::TESTS,
+    ]
+    .concat()
 }
 
 fn run_all() -> ExitCode {

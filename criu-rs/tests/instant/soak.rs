@@ -24,6 +24,8 @@ pub struct Table {
     dumps: u64,
     held: u64,
     captured: u64,
+    early: u64,
+    corrected: u64,
     restores: u64,
     again: u64,
     pages: u64,
@@ -100,7 +102,9 @@ impl Table {
             crate::lab::all_held(&capture, &scene.pids)?;
         }
         let gap = scene.watches[0].gap();
-        capture.reading.wait().map_err(text)?;
+        let read = capture.reading.wait().map_err(text)?;
+        self.early += read.early_flags;
+        self.corrected += read.corrected;
         self.dumps += 1;
         let left = holders(Duration::from_secs(2));
         if !left.is_empty() {
@@ -122,9 +126,11 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { processes, dumps, held, captured, restores, again, pages, torn, .. } = self;
+        let Self { early, corrected, .. } = self;
         write!(
             f,
             "{dumps} dumps of {processes} trees, {held} tasks held and {captured} captured; \
+             {early} with flags read early, {corrected} flags corrected; \
              {restores} restores, {again} done again; {pages} pages of one moment, {torn} half written; frozen {}, \
              between beats {}; {:.0} s",
             spread(&self.frozen),

@@ -40,14 +40,14 @@ pub fn all() -> InstantOptions {
 
 /// Says whether a task of a capture has a holder.
 #[track_caller]
-fn is_held(capture: &InstantCapture, pid: Pid) -> bool {
+pub fn is_held(capture: &InstantCapture, pid: Pid) -> bool {
     let task = capture.tasks.iter().find(|task| task.pid == pid).unwrap();
     println!("{pid}: {}", task.way);
     matches!(task.way, Way::Held { pages, .. } if pages > 0)
 }
 
 /// The children of a process, of all kinds.
-fn children(pid: Pid) -> Vec<i32> {
+pub fn children(pid: Pid) -> Vec<i32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = std::fs::read_to_string(path).unwrap();
     text.split_whitespace().map(|word| word.parse().unwrap()).collect()

@@ -17,13 +17,16 @@ pub const TESTS: &[(&str, TestFn)] = &[
     ("a_profile_of_a_missing_module_has_an_error_of_its_own", not_here),
 ];
 
-/// The tests for the security module of the guest, or for its old CRIU. Empty outside a guest.
+/// The tests for the security module, the old CRIU or the cgroups of the guest. Empty outside a
+/// guest.
 pub fn of_guest() -> &'static [(&'static str, TestFn)] {
     match std::env::var("CRIU_RS_TEST_GUEST").as_deref() {
         Ok("apparmor") => crate::apparmor::TESTS,
         Ok("selinux") => crate::selinux::TESTS,
         Ok("libselinux") => crate::selinux::BUILT,
         Ok("old") => crate::old::TESTS,
+        #[cfg(feature = "instant")]
+        Ok("scarce") => crate::scarce::TESTS,
         _ => &[],
     }
 }

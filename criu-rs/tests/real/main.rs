@@ -29,6 +29,8 @@ mod hooks;
 mod instant;
 #[cfg(feature = "instant")]
 mod instant_pages;
+#[cfg(feature = "instant")]
+mod instant_tasks;
 mod labels;
 mod lazy_sources;
 mod namespaces;
@@ -42,6 +44,8 @@ mod preflight;
 mod probe_cache;
 mod requests;
 mod restore_causes;
+#[cfg(feature = "instant")]
+mod scarce;
 mod seccomp;
 mod selinux;
 mod service;
@@ -83,6 +87,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         instant::TESTS,
         #[cfg(feature = "instant")]
         instant_pages::TESTS,
+        #[cfg(feature = "instant")]
+        instant_tasks::TESTS,
         labels::TESTS,
         lazy::TESTS,
         lazy_sources::TESTS,

@@ -17,6 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 
 /// The payloads, by name.
 pub const OWN: &[Payload] = &[
+    ("aio", aio),
     ("client", crate::service::client),
     ("contain", crate::container::contain),
     ("copy", criu_lab::copy::run),
@@ -25,6 +26,7 @@ pub const OWN: &[Payload] = &[
     ("forbidding", forbidding),
     ("filters", filters),
     ("init", crate::container::init),
+    ("io-uring", io_uring),
     ("labelled", labelled),
     ("levels", levels),
     ("nest", nest),
@@ -50,6 +52,18 @@ pub const LEVELS_PAGES: usize = 2048;
 pub fn level_page(page: usize, generation: usize) -> Vec<u8> {
     let word = u64::try_from((page << 8) + generation).unwrap().to_le_bytes();
     word.iter().copied().cycle().take(4096).collect()
+}
+
+/// `FILE MEGABYTES`: has a context for asynchronous I/O, and so much memory.
+fn aio(words: &[&str]) {
+    criu_lab::raw::aio_context().unwrap();
+    criu_lab::payload::memory(words)
+}
+
+/// `FILE MEGABYTES`: has an io_uring, and so much memory.
+fn io_uring(words: &[&str]) {
+    let _ring = criu_lab::raw::io_uring().unwrap();
+    criu_lab::payload::memory(words)
 }
 
 /// `FILE FLAGS`: has namespaces of its own, and counts.

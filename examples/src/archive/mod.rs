@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-pub(crate) use new_archive::Form;
+pub(crate) use new_archive::{Form, Packed};
 
 use crate::images;
 use crate::keys::KeyArgs;

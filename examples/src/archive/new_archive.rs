@@ -38,7 +38,7 @@ pub(crate) struct NewArchive {
 }
 
 /// Options of the bytes of an archive.
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct Packed {
     /// Packing; by default plain for CRI-O and containerd, zstd for Podman, and for no engine that
     /// of the archive that is read, or zstd
@@ -181,6 +181,11 @@ impl NewArchive {
 }
 
 impl Packed {
+    /// Options of the bytes, where a word has options of its own for them.
+    pub(crate) fn new(form: Form, level: Option<u8>, threads: Option<u16>, digests: bool) -> Self {
+        Self { pack: Some(form), level, threads, reproducible: false, digests }
+    }
+
     /// Packing that was asked for.
     pub(crate) fn form(&self) -> Option<Form> {
         self.pack
@@ -188,10 +193,7 @@ impl Packed {
 
     /// Writes an archive.
     pub(crate) fn write(self, target: &Target, draft: &Draft, form: Form) -> Fallible<Saved> {
-        let mut options = Options::default();
-        options.pack = self.pack(form);
-        options.is_reproducible = self.reproducible;
-        options.has_digests = self.digests;
+        let options = self.options(form);
         // Signals are held before the file is there: none leaves it behind.
         let work = Work::new(draft.size())?;
         let mut file = NewFile::create(target.path())?;
@@ -200,6 +202,15 @@ impl Packed {
         let kept = file.sync().and_then(|()| file.keep());
         kept.map_err(|error| target.fault(error))?;
         Ok(saved)
+    }
+
+    /// Returns the options for the library.
+    pub(crate) fn options(&self, form: Form) -> Options {
+        let mut options = Options::default();
+        options.pack = self.pack(form);
+        options.is_reproducible = self.reproducible;
+        options.has_digests = self.digests;
+        options
     }
 
     /// Refuses options that the packing does not have. `None` is a directory.

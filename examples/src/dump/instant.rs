@@ -5,18 +5,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use criu_cri::coordinator::Joined;
-use criu_rs::instant::{InstantCapture, InstantOptions};
+use criu_rs::instant::InstantOptions;
 use criu_rs::{AfterDump, Criu, Dump, Hooks};
 use serde_json::{Value, json};
 
+use super::archive::Making;
 use super::{Program, end_of};
 use crate::config::Config;
-use crate::drive::{Drive, refused};
+use crate::drive::Drive;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::instant;
-use crate::marks;
-use crate::output::{Output, micros};
+use crate::instant::Round;
+use crate::output::Output;
 
 impl Program {
     pub(super) fn run_instant(
@@ -24,8 +24,9 @@ impl Program {
         output: &Output,
         criu: &Criu,
         options: &InstantOptions,
+        making: Option<&Making>,
     ) -> Result<ExitCode, Fault> {
-        let images = self.images.path();
+        let images = making.map_or(self.images.path(), Making::images);
         let mut server = self.memory.client(criu)?;
         let drive = Drive::new()?;
         let mut config = Config::default();
@@ -39,67 +40,41 @@ impl Program {
 
         let mut member = self.coordinated.member(drive.cancel(), self.reach.deadline())?;
         let begun = Instant::now();
-        let mut capture = |hooks: &mut dyn Hooks| match server.take() {
-            Some(server) => dump.instant_to(criu, options, server, hooks),
-            None => dump.instant(criu, options, hooks),
+        let mut capture = |hooks: &mut dyn Hooks| match (making, server.take()) {
+            (Some(making), _) => {
+                dump.instant_into(criu, options, making.writer(drive.cancel()), hooks)
+            }
+            (None, Some(server)) => dump.instant_to(criu, options, server, hooks),
+            (None, None) => dump.instant(criu, options, hooks),
         };
         let captured = drive.watch(|| match &mut member {
             None => capture(&mut ()),
             Some(member) => capture(&mut Joined::new(member, &mut ())),
         })?;
         drop(member);
-        let round = Round { images, after: self.dump.after(), begun, facts: json!({}) };
-        self.finish(output, &drive, captured, round)?;
+        let mut round = self.round(images, self.dump.after(), begun, json!({}));
+        round.archive = making.map(Making::place);
+        round.finish(output, &drive, captured, |facts| match making {
+            Some(making) => {
+                let (words, archive) = making.facts();
+                facts["archive"] = archive;
+                Ok(format!("; {words}"))
+            }
+            None => Ok(String::new()),
+        })?;
         Ok(Exit::Done.into())
     }
 
-    /// Waits for the memory of a capture, and tells the outcome.
-    pub(super) fn finish(
-        &self,
-        output: &Output,
-        drive: &Drive,
-        captured: criu_rs::Result<InstantCapture>,
-        round: Round<'_>,
-    ) -> Result<(), Fault> {
-        let Round { images, after, begun, mut facts } = round;
-        let log = self.common.log(images, "dump.log");
-        let captured = captured.map_err(|error| self.common.name_log(refused(error, &log)))?;
-        let InstantCapture { dumped, tasks, reading, .. } = captured;
-        instant::note(output, &tasks);
-        let read = instant::wait(reading, drive, output)?;
-        let elapsed = begun.elapsed();
-        let marked = if self.memory.has_server() { 0 } else { marks::mark(images, output) };
-        let (pid, stats) = (self.saved.tree, dumped.stats.as_ref().ok());
-        let (end, runs_on) = end_of(after);
-        // The base of a round may have ended meanwhile.
-        if facts.get("parent").is_some() && images.join("parent").symlink_metadata().is_err() {
-            facts["parent"] = Value::Null;
-        }
-        facts["pid"] = json!(pid.as_raw());
-        facts["images"] = json!(images.to_string_lossy());
-        facts["tasks"] = json!(end);
-        facts["elapsed_us"] = json!(micros(elapsed));
-        facts["marked_pages"] = json!(marked);
-        facts["statistics"] = json!(stats);
-        facts["instant"] = instant::facts(&tasks, &read);
-        let memory = instant::in_words(&dumped, &read);
-        let place = images.display();
-        output.done(format!("process {pid} is saved in {place} ({memory}); {runs_on}"), facts);
-        if let (Some(true), Some(stats)) = (self.jobs.display_stats, stats) {
-            output.print(stats);
-        }
-        Ok(())
+    /// Makes the rest of a capture, whose memory is to come.
+    pub(super) fn round<'a>(
+        &'a self,
+        images: &'a Path,
+        after: AfterDump,
+        begun: Instant,
+        facts: Value,
+    ) -> Round<'a> {
+        let (common, jobs, is_sent) = (&self.common, &self.jobs, self.memory.has_server());
+        let (tree, log, end) = (self.saved.tree, "dump.log", end_of(after));
+        Round { tree, images, archive: None, log, common, jobs, is_sent, end, begun, facts }
     }
-}
-
-/// A capture whose memory is to come.
-pub(super) struct Round<'a> {
-    /// The directory of its images.
-    pub(super) images: &'a Path,
-    /// The end of the tasks.
-    pub(super) after: AfterDump,
-    /// The time at which it began.
-    pub(super) begun: Instant,
-    /// More facts for JSON.
-    pub(super) facts: Value,
 }

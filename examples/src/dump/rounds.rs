@@ -9,7 +9,6 @@ use criu_rs::{AfterDump, Criu, Dump};
 use serde_json::json;
 
 use super::Program;
-use super::instant::Round;
 use crate::config::Config;
 use crate::drive::Drive;
 use crate::exit::Exit;
@@ -57,8 +56,8 @@ impl Program {
             let captured = drive.watch(|| capture(directory.clone()))?;
             let parent = base.map(|base| base.to_string_lossy().into_owned());
             let facts = json!({ "round": round, "parent": parent });
-            let round = Round { images: &directory, after, begun, facts };
-            self.finish(output, &drive, captured, round)?;
+            let round = self.round(&directory, after, begun, facts);
+            round.finish(output, &drive, captured, |_| Ok(String::new()))?;
             Ok::<_, Fault>(begun)
         };
         let number = |error| Fault::system(format!("number rounds in {}", images.display()), error);

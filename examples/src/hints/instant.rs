@@ -19,6 +19,10 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
             "free memory, because the kernel ends forks first when memory runs out; or dump without \
              --instant",
         ),
+        InstantError::Flags { .. } => Some("dump again: the process has just replaced a mapping"),
+        InstantError::Base { .. } | InstantError::SeriesEnded(_) => {
+            Some("begin anew, without --prev-images-dir")
+        }
         _ => None,
     }
 }
@@ -26,7 +30,10 @@ pub(crate) fn of(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static
 /// Returns what to do about a fork of another instant dump, by what is known of its program.
 pub(crate) fn about_holder(state: OwnerState) -> &'static str {
     match state {
-        OwnerState::Lives => "wait until that dump has read its memory, or end its program",
+        OwnerState::Lives => {
+            "wait until that dump has read its memory, or end its program; after `pre-dump \
+             --instant`, go on with the next round, or end the program with SIGTERM"
+        }
         _ => {
             "wait until that dump has read its memory; if its program is gone, add \
              --clear-orphans, which ends the fork"
@@ -41,11 +48,12 @@ pub(crate) fn is_stopped(error: &(dyn Error + Send + Sync + 'static)) -> bool {
 
 /// Errors with advice, one of each kind.
 #[cfg(test)]
-pub(super) fn samples() -> [InstantError; 3] {
+pub(super) fn samples() -> [InstantError; 4] {
     let (task, holder) = (criu_rs::Pid::this(), criu_rs::Pid::this());
     [
         InstantError::NoPlugin { looked: Vec::new() },
         InstantError::Plugin { path: "x".into(), why: String::new() },
         InstantError::Lost { task, holder, why: String::new() },
+        InstantError::Flags { task, why: String::new() },
     ]
 }

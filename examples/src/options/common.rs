@@ -169,6 +169,11 @@ impl Common {
         }
     }
 
+    /// Tells if the log goes to standard output or another descriptor.
+    pub(crate) fn logs_to_descriptor(&self) -> bool {
+        self.on_stdout.get().is_some()
+    }
+
     /// Returns these options with a work directory, if none was given.
     pub(crate) fn or_work_dir(&self, directory: &Path) -> Self {
         let work_dir = self.work_dir.clone().or_else(|| Some(directory.to_owned()));

@@ -155,12 +155,18 @@ pub(crate) struct Images {
     /// The images directory; the current one unless given. dump and pre-dump make a missing one,
     /// restore does not, and takes an archive, ARCHIVE:FOLDER, HOST/NAME:TAG, oci:DIR[:TAG] and
     /// oci-archive:FILE[:TAG], too
-    #[arg(short = 'D', long, value_name = "DIR", default_value = ".", hide_default_value = true)]
-    images_dir: PathBuf,
+    #[arg(short = 'D', long, value_name = "DIR")]
+    images_dir: Option<PathBuf>,
 }
 
 impl Images {
+    /// The images directory.
     pub(crate) fn path(&self) -> &Path {
-        &self.images_dir
+        self.given().unwrap_or(Path::new("."))
+    }
+
+    /// The images directory, if one was named.
+    pub(crate) fn given(&self) -> Option<&Path> {
+        self.images_dir.as_deref()
     }
 }

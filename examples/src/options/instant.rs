@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use criu_rs::instant::{Budget, Headroom, InstantOptions};
+use criu_rs::instant::{Budget, Headroom, InstantOptions, SeriesOptions};
 
 use crate::options::values::{AtMost, memory, seconds};
 
@@ -20,7 +20,6 @@ const NOT_WITH: &[&str] = &[
     "compress_block",
     "lazy_pages",
     "libdir",
-    "prev_images_dir",
     "ps_socket",
     "relay",
     "status_fd",
@@ -46,7 +45,7 @@ pub(crate) struct InstantDump {
         long,
         value_name = "NUMBER",
         requires = "instant",
-        conflicts_with_all = ["coordinator", "page_server"]
+        conflicts_with_all = ["coordinator", "page_server", "prev_images_dir"]
     )]
     rounds: Option<AtMost>,
     /// The seconds from the start of one checkpoint to the next; 60 unless given
@@ -58,6 +57,70 @@ pub(crate) struct InstantDump {
     instant_budget: Option<usize>,
     #[command(flatten)]
     how: InstantOnly,
+}
+
+/// The options that exclude a pre-dump that is an instant one.
+const NOT_WITH_KEEPER: &[&str] = &[
+    "auto_dedup",
+    "compress",
+    "compress_acceleration",
+    "compress_block",
+    "libdir",
+    "page_server",
+    "pre_dump_mode",
+    "ps_socket",
+    "relay",
+    "track_mem",
+];
+
+/// The time for which forks are kept.
+const KEEP: Duration = Duration::from_secs(600);
+
+/// Options of an instant pre-dump.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = HEADING)]
+pub(crate) struct InstantPreDump {
+    /// Stop the tasks for the shortest time: fork each of them, let them run on, and read their
+    /// memory from the forks. This program keeps the forks in the background, for the next round.
+    /// The kernel need not track changed memory
+    #[arg(long, conflicts_with_all = NOT_WITH_KEEPER)]
+    instant: bool,
+    /// The seconds for which the forks are kept, if no next round comes; 600 unless given
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, requires = "instant")]
+    keep: Option<Duration>,
+    /// The most memory that forks may take until the next round, with K, M or G; half of what they
+    /// hold unless given. When they need more, they end, and the next round is refused
+    #[arg(long, value_name = "SIZE", value_parser = memory, requires = "instant")]
+    instant_budget: Option<usize>,
+    #[command(flatten)]
+    how: InstantOnly,
+    /// This process keeps the forks, and has the one in the foreground on standard input
+    #[arg(long, hide = true, requires = "instant")]
+    keeper: bool,
+}
+
+impl InstantPreDump {
+    /// Returns the options for the library, if an instant pre-dump is asked for.
+    pub(crate) fn given(&self) -> Option<SeriesOptions> {
+        let budget = budget(self.instant_budget);
+        self.instant.then(|| SeriesOptions::new().instant(self.how.options()).budget(budget))
+    }
+
+    /// Tells if this process is to keep the forks.
+    pub(crate) fn is_keeper(&self) -> bool {
+        self.keeper
+    }
+
+    /// Returns the time for which the forks are kept.
+    pub(crate) fn keep(&self) -> Duration {
+        self.keep.unwrap_or(KEEP)
+    }
+}
+
+/// Returns a budget, or the default one.
+fn budget(bytes: Option<usize>) -> Budget {
+    let bytes = bytes.map(|bytes| Budget::new().percent(100).bytes(bytes as u64));
+    bytes.unwrap_or_default()
 }
 
 /// A series of checkpoints.
@@ -111,10 +174,7 @@ impl InstantDump {
 
     /// Returns the series, if one is asked for.
     pub(crate) fn rounds(&self) -> Option<Rounds> {
-        let mut budget = Budget::new();
-        if let Some(bytes) = self.instant_budget {
-            budget = budget.percent(100).bytes(bytes as u64);
-        }
+        let budget = budget(self.instant_budget);
         let every = self.every.unwrap_or(EVERY);
         self.rounds.map(|number| Rounds { number, every, budget })
     }

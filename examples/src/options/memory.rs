@@ -1,7 +1,7 @@
 //! The place that memory goes to on a dump or pre-dump.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use criu_rs::pages::{Client, Layout, Relay};
@@ -124,6 +124,16 @@ impl Memory {
     /// Tells if pages go to a page server.
     pub(crate) fn has_server(&self) -> bool {
         self.page_server == Some(true)
+    }
+
+    /// Returns the directory of the previous images, as a path from the images directory.
+    pub(crate) fn previous(&self) -> Option<&Path> {
+        self.prev_images_dir.as_deref()
+    }
+
+    /// Returns these options without the directory of the previous images.
+    pub(crate) fn without_previous(&self) -> Self {
+        Self { prev_images_dir: None, ..self.clone() }
     }
 
     /// Returns these options without a page server that CRIU knows of.

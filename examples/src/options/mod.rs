@@ -23,7 +23,7 @@ pub(crate) use coordinator::{
 pub(crate) use copies::Notice;
 pub(crate) use dump::{DumpOnly, Existing, Images, Orphans, Saved};
 pub(crate) use files::Files;
-pub(crate) use instant::{HEADING as INSTANT, InstantDump, InstantOnly, Rounds};
+pub(crate) use instant::{HEADING as INSTANT, InstantDump, InstantOnly, InstantPreDump, Rounds};
 pub(crate) use jobs::Jobs;
 pub(crate) use memory::{Lazy, Memory, PreDumpOnly, Way};
 pub(crate) use network::{Network, NetworkSaved};

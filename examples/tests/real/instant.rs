@@ -33,14 +33,14 @@ pub const TESTS: &[(&str, TestFn)] = &[
 ];
 
 /// A process of generations, with what it has found wrong.
-struct Scene {
-    target: Target,
-    watch: Watch,
+pub struct Scene {
+    pub target: Target,
+    pub watch: Watch,
 }
 
 impl Scene {
     /// Starts a process of so many MiB, which writes all of them in turn unless it is idle.
-    fn start(lab: &Lab, mib: usize, idle: bool) -> Self {
+    pub fn start(lab: &Lab, mib: usize, idle: bool) -> Self {
         let shape = Shape { mib, writers: 2, idle, ..Shape::default() };
         let words = shape.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -49,18 +49,18 @@ impl Scene {
         Self { target, watch }
     }
 
-    fn pid(&self) -> String {
+    pub fn pid(&self) -> String {
         self.target.pid()
     }
 
     /// The processes that the first one has as children.
-    fn children(&self) -> Vec<Pid> {
+    pub fn children(&self) -> Vec<Pid> {
         process::children(self.target.pid)
     }
 
     /// Asserts that the process goes on, has found no wrong page, and has no child.
     #[track_caller]
-    fn is_well(&self) {
+    pub fn is_well(&self) {
         self.target.goes_on();
         assert_eq!(self.watch.wrong(), None);
         assert_eq!(self.children(), []);
@@ -68,7 +68,7 @@ impl Scene {
 
     /// Ends the process and restores it, and asserts that it finds all pages as they were.
     #[track_caller]
-    fn comes_back(&mut self, lab: &Lab, images: &str) {
+    pub fn comes_back(&mut self, lab: &Lab, images: &str) {
         self.target.end();
         self.watch.forget();
         lab.done(&["restore", "-D", images, "-d"]);
@@ -79,8 +79,15 @@ impl Scene {
     /// Starts `dump --instant -R`, and returns when the fork is there and the process runs on.
     #[track_caller]
     fn half_dumped(&self, lab: &Lab, images: &str) -> Child {
-        let dump = ["dump", "-t", &self.pid(), "-D", images, "-R", "--instant"];
-        let mut dump = lab.coded_command(&dump);
+        self.half_dumped_to(lab, &["-D", images])
+    }
+
+    /// Starts `dump --instant -R` with a place for the images, and returns when the fork is there
+    /// and the process runs on.
+    #[track_caller]
+    pub fn half_dumped_to(&self, lab: &Lab, place: &[&str]) -> Child {
+        let dump = ["dump", "-t", &self.pid(), "-R", "--instant"];
+        let mut dump = lab.coded_command(&[&dump[..], place].concat());
         let mut dump = dump.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         assert!(soon(|| !self.children().is_empty() || dump.try_wait().unwrap().is_some()));
         let forks = self.children();
@@ -91,7 +98,7 @@ impl Scene {
     }
 }
 
-fn send(child: &Child, signal: Signal) {
+pub fn send(child: &Child, signal: Signal) {
     kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
@@ -361,7 +368,6 @@ fn excluded(lab: &Lab) {
         &["--libdir", &images],
         &["--page-server", "--ps-socket", "0"],
         &["--page-server", "--relay"],
-        &["--prev-images-dir", "../0"],
         &["--status-fd", "1"],
         &["--stream"],
         &["--track-mem"],
@@ -379,10 +385,23 @@ fn excluded(lab: &Lab) {
     }
     with(&["--instant", "--instant-least", "1X"]).fails(2, &["expected a number"]);
     with(&["--instant", "--every", "2"]).fails(2, &["--rounds"]);
+    let into = ["--instant", "--archive", "a.tar"];
+    for other in [
+        &["--rounds", "2"][..],
+        &["--verify"],
+        &["--page-server", "--address", "::1", "--port", "1"],
+        &["--coordinator", "::1", "--coordinator-id", "A"],
+    ] {
+        let said = "'--archive <FILE>' cannot be used with";
+        with(&[&into[..], other].concat()).fails(2, &[said]);
+    }
+    for needy in [&["--pack", "gzip"][..], &["--level", "3"], &["--digests"]] {
+        with(&[&["--instant"], needy].concat()).fails(2, &["--archive"]);
+    }
+    with(&["--archive", "a.tar"]).fails(2, &["--instant"]);
     let sent = ["--instant", "--rounds", "2", "--page-server", "--address", "::1", "--port", "1"];
     with(&sent).fails(2, &["'--rounds <NUMBER>' cannot be used with"]);
-    lab.coded(&["pre-dump", "--instant"]).fails(2, &["--instant is an option of dump"]);
-    lab.coded(&["restore", "--instant"]).fails(2, &["--instant is an option of dump"]);
+    lab.coded(&["restore", "--instant"]).fails(2, &["--instant is an option of dump, pre-dump"]);
     target.goes_on();
     assert_eq!(names(&images), [""; 0]);
 }

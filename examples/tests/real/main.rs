@@ -23,6 +23,8 @@ mod foreign;
 mod inspect;
 mod inspected;
 mod instant;
+mod instant_archive;
+mod keeper;
 mod lazy_pages;
 mod lazy_peers;
 mod links;
@@ -70,6 +72,8 @@ fn all() -> Vec<(&'static str, TestFn)> {
         inspect::TESTS,
         inspected::TESTS,
         instant::TESTS,
+        instant_archive::TESTS,
+        keeper::TESTS,
         lazy_pages::TESTS,
         lazy_peers::TESTS,
         links::TESTS,

@@ -133,6 +133,20 @@ fn modes(lab: &Lab) {
         let least = ["--instant", "--instant-least", "4K"];
         done(&[&["dump", "-t", &pid, "-D", &images, "-R"], &least[..]].concat());
         compare(&images, &["dump", "dump --instant"], umask, true);
+        let archived = dir("archived");
+        fs::create_dir(&archived).unwrap();
+        let into = ["--archive", &format!("{archived}/made.tar")];
+        done(&[&["dump", "-t", &pid, "-R"], &least[..], &into].concat());
+        compare(&archived, &["dump --archive"], umask, false);
+        let kept = dir("kept");
+        // The next dump of the process needs the end of the forks.
+        let (last, prev) = (dir("last"), format!("../{umask:o}-kept"));
+        done(&[&["pre-dump", "-t", &pid, "-D", &kept], &least[..]].concat());
+        compare(&kept, &["pre-dump", "pre-dump --instant"], umask, true);
+        let more = ["-R", "--prev-images-dir", &prev];
+        done(&[&["dump", "-t", &pid, "-D", &last], &more[..], &least[..]].concat());
+        compare(&kept, &["pre-dump", "pre-dump --instant"], umask, true);
+        compare(&last, &["dump", "dump --instant"], umask, true);
         let copy = dir("copy");
         done(&["archive", "anonymise", &images, "-o", &copy]);
         compare(&copy, &["archive anonymise"], umask, true);

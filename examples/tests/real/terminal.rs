@@ -61,6 +61,11 @@ impl Terminal {
         let end = || Stdio::from(self.slave.as_ref().unwrap().try_clone().unwrap());
         leader.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
     }
+
+    /// Types Ctrl-C.
+    pub fn interrupt(&self) {
+        (&self.master).write_all(b"\x03").unwrap();
+    }
 }
 
 impl Drop for Terminal {
@@ -86,7 +91,7 @@ fn ctrl_c(lab: &Lab) {
 
     let mut session = new.start(&lab.coded_command(&["restore", "-j", "-D", &images]));
     assert!(soon(|| target.count() > before), "{}", new.text());
-    (&new.master).write_all(b"\x03").unwrap();
+    new.interrupt();
     assert!(soon(|| target.signals() == "SIGINT\n"), "{}", target.signals());
     // One that was sent to the program alone is handed on.
     let program = i32::try_from(session.id()).unwrap();
@@ -105,7 +110,7 @@ fn progress(lab: &Lab) {
     let dump = lab.coded_command(&["dump", "-t", &target.pid(), "-D", &images]);
     let mut session = terminal.start(&dump);
     assert!(soon(|| terminal.text().contains("in memory")), "{}", terminal.text());
-    (&terminal.master).write_all(b"\x03").unwrap();
+    terminal.interrupt();
     assert_eq!(session.wait().unwrap().code(), Some(4), "{}", terminal.text());
     assert!(soon(|| terminal.text().contains("dump cancelled")), "{}", terminal.text());
     target.goes_on();

@@ -130,6 +130,19 @@ impl Area {
         assert!(result == 0, "mlock: {}", Errno::last());
     }
 
+    /// Returns a part as an area of its own.
+    pub(crate) fn piece(&self, first: usize, pages: usize) -> Self {
+        let (start, bytes) = self.part(first, pages);
+        Self { start: NonNull::new(start).unwrap(), bytes }
+    }
+
+    /// Does not keep it in memory any more.
+    pub(crate) fn unlock(&self) {
+        // SAFETY: munlock takes an address of this mapping and changes no content.
+        let result = unsafe { libc::munlock(self.start.as_ptr(), self.bytes) };
+        assert!(result == 0, "munlock: {}", Errno::last());
+    }
+
     /// Unmaps it.
     pub(crate) fn unmap(self) {
         // SAFETY: the mapping is this value's own, which nobody has any more.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use super::call;
 use super::errno::Errno;
@@ -73,6 +74,23 @@ pub(crate) fn memory(name: &CStr) -> io::Result<File> {
     }
     // SAFETY: the descriptor has just been made, and nobody else has it.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Opens a file in memory that nobody can change any more.
+///
+/// # Errors
+/// The errors of `open(2)` and `fcntl(2)`. `EPERM` if somebody could change it.
+pub(crate) fn sealed(path: &Path) -> io::Result<File> {
+    // A short path needs no allocation.
+    let file = File::open(std::ffi::OsStr::from_bytes(path.text().to_bytes()))?;
+    // SAFETY: the call takes no memory of ours.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    let all = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+    match seals {
+        ..0 => Err(io::Error::last_os_error()),
+        _ if seals & all == all => Ok(file),
+        _ => Err(io::Error::from_raw_os_error(libc::EPERM)),
+    }
 }
 
 /// Makes a descriptor lead to another file.

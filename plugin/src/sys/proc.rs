@@ -169,6 +169,20 @@ pub(crate) fn private_bytes(pid: i32) -> Result<u64, Errno> {
     Ok(resident.saturating_sub(shared).saturating_mul(PAGE))
 }
 
+/// Reads how much memory of a process is locked, in KiB.
+///
+/// # Errors
+/// The process is gone, or `EBADMSG`.
+pub(crate) fn locked(pid: i32) -> Result<u64, Errno> {
+    let mut lines = Lines::open(pid, "status")?;
+    while let Some(line) = lines.next()? {
+        if let Some(rest) = line.bytes().strip_prefix(b"VmLck:") {
+            return words(rest).next().and_then(decimal).ok_or(UNKNOWN);
+        }
+    }
+    Err(UNKNOWN)
+}
+
 /// Calls a function with each number of a list, such as that of the children of a thread.
 ///
 /// # Errors

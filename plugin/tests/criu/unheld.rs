@@ -20,7 +20,7 @@ fn same(lab: &Lab) {
     assert_eq!(tree.len(), 3);
     for pid in &tree {
         assert!(criu_lab::process::send(*pid, Signal::SIGSTOP));
-        assert!(criu_lab::soon(|| criu_lab::process::state(*pid) == Some('T')));
+        assert!(criu_lab::soon(|| criu_lab::process::is_stopped(*pid)));
     }
     let plain = lab.plain("plain", target.pid, &["--leave-running"]).succeeds();
     let verdicts = [(target.pid, State::Unwanted)];

@@ -43,6 +43,8 @@ impl Machine {
         // of busybox differ.
         let find = |name| process::which(name).ok_or(format!("{name} is not installed"));
         let (timeout, tar) = (find("timeout")?, find("tar")?);
+        // CRIU loads the plugin beside the tests.
+        copy(&tests.real.with_file_name("libcriu_plugin.so"))?;
         for program in [&tests.real, &tests.containers, &timeout, &tar] {
             copy(program)?;
             for library in libraries(program)? {

@@ -56,6 +56,15 @@ pub(super) const GUESTS: &[Guest] = &[
         is_usual: true,
     },
     Guest {
+        name: "scarce",
+        is_old: false,
+        arguments: "",
+        tests: &["scarce", "io_uring"],
+        containers: &[],
+        criu: Some("experimental"),
+        is_usual: true,
+    },
+    Guest {
         name: "libselinux",
         is_old: false,
         arguments: "security=selinux enforcing=1",

@@ -33,14 +33,14 @@ const TASK: PageObject = PageObject::Task(7);
 
 /// Made-up mappings, with the pages of a holder and those of a dump.
 #[derive(Debug)]
-struct Case {
-    mappings: Vec<Mapping>,
-    held: Numbers,
-    sent: Vec<(u64, u64, u16)>,
+pub(in crate::pages) struct Case {
+    pub(in crate::pages) mappings: Vec<Mapping>,
+    pub(in crate::pages) held: Numbers,
+    pub(in crate::pages) sent: Vec<(u64, u64, u16)>,
 }
 
 impl Case {
-    fn random(random: &mut Random) -> Self {
+    pub(in crate::pages) fn random(random: &mut Random) -> Self {
         let (mut mappings, mut held, mut sent) = (Vec::new(), Numbers::new(), Vec::new());
         let mut at = 0x10_0000 + random.below(4) * PAGE;
         for _ in 0..1 + random.below(6) {
@@ -82,7 +82,7 @@ impl Case {
         wanted
     }
 
-    fn record(&self, layout: Layout) -> Recording {
+    pub(in crate::pages) fn record(&self, layout: Layout) -> Recording {
         record(vec![(TASK, self.sent.clone())], layout, None)
     }
 }
@@ -112,7 +112,7 @@ fn make(folder: &Path, name: &str) -> PathBuf {
 }
 
 /// Merges into a directory, with all steps.
-fn store(
+pub(in crate::pages) fn store(
     directory: &Path,
     recording: &Recording,
     tasks: &[HeldTask<'_>],
@@ -238,7 +238,7 @@ fn a_page_left_to_a_parent_set_without_it_is_refused_and_nothing_stays() {
 }
 
 /// A task of three mappings of 1 MiB, all of whose pages are held.
-fn large() -> (Vec<Mapping>, Numbers) {
+pub(in crate::pages) fn large() -> (Vec<Mapping>, Numbers) {
     let mapping = |start: u64| Mapping { start, end: start + (1 << 20), lazy: false };
     let mappings = [0x10_0000, 0x30_0000, 0x50_0000].map(mapping).to_vec();
     let pages = mappings.iter().flat_map(|mapping| (mapping.start..mapping.end).step_by(4096));

@@ -104,13 +104,14 @@ impl Row {
     /// Runs all ways once, one after the other. The first round warms up.
     fn measure(&mut self, rounds: usize) -> Result<()> {
         for round in 0..=rounds {
-            if round > 0 && self.shape.huge && !self.shape.idle {
-                // Huge pages that were written beside a holder stay split.
-                drop(self.target.take());
-                let (target, watch) = start(&self.shape, &self.directory);
-                (self.target, self.watch) = (Some(target), watch);
-            }
             for (n, kind) in KINDS.into_iter().enumerate() {
+                // Huge pages that were written beside a holder stay split.
+                let is_after_holder = matches!(kind, Kind::Plain | Kind::Instant);
+                if is_after_holder && self.shape.huge && !self.shape.idle {
+                    drop(self.target.take());
+                    let (target, watch) = start(&self.shape, &self.directory);
+                    (self.target, self.watch) = (Some(target), watch);
+                }
                 if kind == Kind::Capture && self.pool.is_none() {
                     continue;
                 }
@@ -177,7 +178,7 @@ impl Row {
     fn frozen(&self) -> String {
         let mut line = format!("| {} |", self.name);
         for times in &self.frozen {
-            line += &format!(" {} |", summary(&mut times.clone()));
+            line += &format!(" {} |", shown(times));
         }
         let [plain, .., instant] = &self.frozen;
         line + &format!(" {:.3} |", median(instant) / median(plain))
@@ -220,7 +221,7 @@ fn tell(rows: &[Row]) {
     for row in rows {
         let mut line = format!("| {} |", row.name);
         for times in &row.gaps {
-            line += &format!(" {} |", summary(&mut times.clone()));
+            line += &format!(" {} |", shown(times));
         }
         let [.., frozen] = &row.frozen;
         let [.., gaps] = &row.gaps;
@@ -233,6 +234,11 @@ fn tell(rows: &[Row]) {
     for row in rows {
         println!("| {} | {} |", row.name, Costs::line(&row.costs, row.shape.mib));
     }
+}
+
+/// The times of a way, which may have had no room in memory.
+fn shown(times: &[Duration]) -> String {
+    if times.is_empty() { "no room".to_owned() } else { summary(&mut times.to_vec()) }
 }
 
 fn median(times: &[Duration]) -> f64 {

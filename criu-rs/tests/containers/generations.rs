@@ -159,7 +159,7 @@ fn rounds() -> usize {
     std::env::var(ROUNDS).map_or(2, |rounds| rounds.parse().unwrap())
 }
 
-/// What the processes of a container know.
+/// The generations that the processes of a container have written.
 struct Oracle {
     /// The first process, and its children in the order of their start.
     watches: Vec<Watch>,

@@ -231,7 +231,7 @@ fn restored_in_a_new_sandbox(lab: &Lab, pair: &mut Pair, hierarchy: &Hierarchy) 
     assert!(pair.counts().iter().zip(counts).all(|(now, then)| *now > then));
 }
 
-/// Nothing runs on, so nothing is forked. A pod of which a part runs on is refused.
+/// A pod that ends with its dump is not forked. A pod of which a part runs on is refused.
 #[cfg(feature = "instant")]
 fn instant_end(lab: &Lab) {
     use criu_rs::instant::{Way, WhyNot};

@@ -214,7 +214,7 @@ fn fills_once(lab: &Lab, number: u32) -> bool {
     true
 }
 
-/// The same stopped process twice, most of whose memory is in swap.
+/// A stopped process is captured and dumped, with most of its memory in swap.
 fn swapped(lab: &Lab) {
     let (group, _swap) = (Group::make(), Swap::on(lab, 96));
     let (local, images) = (lab.dir("local"), lab.dir("images"));

@@ -212,8 +212,8 @@ fn instant(bed: &Bed) {
     directories.iter().for_each(|images| pod.restore(images));
 }
 
-/// What cannot be done is refused by its name, and a container whose pages cannot be written leaves
-/// no checkpoint of any.
+/// Requests that cannot be met are refused by name. If the pages of one container cannot be
+/// written, there is no checkpoint of any container.
 fn instant_fails(bed: &Bed) {
     let pod = Instant::start(bed);
     let (to, usage) = (bed.dir.join("to"), "exit status: 2");

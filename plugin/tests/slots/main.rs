@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 #![cfg(target_arch = "x86_64")]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests with CRIU use more of it")]
 #[path = "../criu/lab.rs"]
 mod lab;
 

@@ -216,7 +216,7 @@ pub(crate) fn held_back(pid: i32) -> Option<u64> {
 }
 
 /// Returns the process of a thread.
-#[cfg(any(test, feature = "instant"))]
+#[cfg(feature = "instant")]
 pub(crate) fn process_of(thread: i32) -> Option<i32> {
     numbers(status(thread, b"Tgid:", &mut [0; LINE])?).next()
 }

@@ -67,16 +67,7 @@ fn lines(lab: &Lab) {
     for line in by_hand.map(str::to_owned).into_iter().chain(made) {
         let text = format!("{line}\nnetwork-lock END\n");
         fs::write(&file, &text).unwrap();
-        let ask = || {
-            let said = Command::new(&lab.program)
-                .args(["--no-default-config", "--config"])
-                .arg(&file)
-                .arg("check")
-                .output()
-                .unwrap();
-            String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
-        };
-        let mut said = ask();
+        let mut said = checked(lab, &file);
         let settings = match Setting::parse(&file, text.as_bytes()) {
             Ok(settings) => {
                 // CRIU looks for blanks behind the end of some values, in memory that has another
@@ -85,7 +76,7 @@ fn lines(lab: &Lab) {
                     if !said.contains(REFUSED) {
                         break;
                     }
-                    said = ask();
+                    said = checked(lab, &file);
                 }
                 settings
             }
@@ -113,6 +104,17 @@ fn lines(lab: &Lab) {
         values += 1;
     }
     assert!(values > 100, "{values}");
+}
+
+/// Returns what CRIU says when it has read a configuration file.
+fn checked(lab: &Lab, file: &Path) -> String {
+    let said = Command::new(&lab.program)
+        .args(["--no-default-config", "--config"])
+        .arg(file)
+        .arg("check")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
 }
 
 fn places(lab: &Lab) {
